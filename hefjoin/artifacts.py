@@ -1,0 +1,41 @@
+"""What passes between stages: references to immutable bytes, never the bytes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+CHUNK_BYTES = 1 << 20
+
+
+class Record(BaseModel):
+    """A small frozen JSON record; unknown keys are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Ref(Record):
+    """An immutable artifact: where it lies and what it must hash to."""
+
+    uri: str
+    sha256: Sha256
+    size_bytes: int = Field(ge=0)
+    media: str
+    """What it is, as a file suffix without the dot: `onnx`, `har`, `hef`, `json`, `html`, `log`."""
+
+
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file as 64 hex digits, reading it in chunks."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def canonical_json(value: Any) -> str:
+    """Return `value` as JSON with sorted keys and no spaces: equal values give equal text."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)

@@ -1,0 +1,231 @@
+"""The calibration (or evaluation) set: frames as the device will get them, streamed, and their health.
+
+A set is a folder of images, a `.npy` or an `.npz`. Frames are always (frames, height, width, channels), uint8 or
+float32, 0–255. The one rule: memory does not grow with the number of frames.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from hefjoin.artifacts import CHUNK_BYTES, Record, canonical_json, file_sha256
+from hefjoin.calibration_sources import Array, Shape, folder_source, frame_bytes, images_in, npy_source, npz_source
+from hefjoin.errors import CalibrationError, StoreError
+
+
+class Health(Record):
+    """What one pass over a set tells about it; values are on the frames' own scale."""
+
+    requested: int
+    count: int
+    dtype: str
+    min: float
+    max: float
+    mean: tuple[float, ...]
+    """One for each channel."""
+    std: tuple[float, ...]
+    """One for each channel."""
+    duplicates: int
+    """Frames that are exact copies of an earlier one."""
+    blanks: int
+    """Frames of one value only."""
+    looks_normalised: bool
+    """No value above 1, or some below 0, where 0–255 is expected."""
+    notes: tuple[str, ...]
+    """What a person should know, in plain words; empty when all is well."""
+
+
+@dataclass(frozen=True)
+class Frames:
+    """The frames of a set, read when asked for."""
+
+    what: str
+    requested: int
+    count: int
+    shape: Shape
+    dtype: str
+    """`uint8` or `float32`"""
+    labels: dict[str, Array] = field(repr=False)
+    """From an `.npz`: by name, integers of shape (frames,)."""
+    read: Callable[[int], Iterator[Array]] = field(repr=False)
+
+    def batches(self, size: int) -> Iterator[Array]:
+        """Yield arrays of shape (`size` frames or fewer, height, width, channels), in order.
+
+        Raises:
+            CalibrationError: The set is damaged; of images, all that cannot be read are listed.
+        """
+        return self.read(size)
+
+
+def open_frames(
+    source: Path,
+    *,
+    height: int,
+    width: int,
+    channels: int,
+    color: str = "rgb",
+    count: int,
+    skip: int = 0,
+    what: str = "calibration set",
+) -> Frames:
+    """Open a set without reading its frames.
+
+    Args:
+        source: A folder of images, a `.npy`, or an `.npz` with `images` (or one 4-D array only). Images are taken
+            by name, turned upright, scaled to cover (height, width) and cropped around the centre. Arrays must
+            have that size. One-dimensional integer arrays of an `.npz` are labels, one for each frame.
+        height: Rows of a frame.
+        width: Columns of a frame.
+        channels: 3 (colour) or 1 (grey) for images, any number for arrays.
+        color: `rgb` or `bgr`: the channel order that images are brought to. Arrays are taken as they are.
+        count: How many frames to take; where there are fewer, all are taken and `Health` says so.
+        skip: How many frames to leave out at the start.
+        what: The set's name in messages.
+
+    Raises:
+        CalibrationError: The set is missing, empty, damaged, or of another type or shape.
+    """
+    shape = (height, width, channels)
+    if source.is_dir():
+        found = folder_source(source, shape, color, what)
+    elif not source.exists():
+        raise CalibrationError(f"{what}: {source} does not exist")
+    elif source.suffix.lower() == ".npy":
+        found = npy_source(source, shape, what)
+    elif source.suffix.lower() == ".npz":
+        found = npz_source(source, shape, what)
+    else:
+        raise CalibrationError(f"{what}: {source} is neither a folder of images nor a .npy or .npz")
+    stop = min(skip + count, found.available)
+    if stop <= skip:
+        raise CalibrationError(
+            f"{what}: {source} has {found.available:,} frames; none is left after the first {skip:,}"
+        )
+    return Frames(
+        what=what,
+        requested=count,
+        count=stop - skip,
+        shape=shape,
+        dtype=found.dtype,
+        labels={name: values[skip:stop] for name, values in found.labels.items()},
+        read=partial(found.read, skip, stop),
+    )
+
+
+def write_npy(frames: Frames, path: Path) -> Health:
+    """Write the frames into one `.npy` and judge them, in one pass; `path` appears when it is complete.
+
+    Raises:
+        CalibrationError: The set is damaged, or values are not finite; lists the images or frames.
+        StoreError: The file cannot be written.
+    """
+    judge = _Judge(frames)
+    header = {
+        "descr": np.lib.format.dtype_to_descr(np.dtype(frames.dtype)),
+        "fortran_order": False,
+        "shape": (frames.count, *frames.shape),
+    }
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as stream:
+            np.lib.format.write_array_header_1_0(stream, header)
+            for batch in frames.batches(max(1, CHUNK_BYTES // frame_bytes(frames.shape, frames.dtype))):
+                stream.write(batch.data)
+                judge.add(batch)
+        health = judge.health()
+        temporary.replace(path)
+    except OSError as error:
+        raise StoreError(f"the {frames.what} cannot be written to {path}: {error.strerror}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+    return health
+
+
+def set_sha256(source: Path) -> str:
+    """Return the digest of a set: of a file its SHA-256, of a folder that of its images' names and contents."""
+    if not source.is_dir():
+        return file_sha256(source)
+    listing = [[path.name, file_sha256(path)] for path in images_in(source)]
+    return hashlib.sha256(canonical_json(listing).encode()).hexdigest()
+
+
+class _Judge:
+    """Gathers a set's health, batch by batch."""
+
+    def __init__(self, frames: Frames) -> None:
+        self.frames = frames
+        self.seen = 0
+        self.min, self.max = math.inf, -math.inf
+        self.sum = np.zeros(frames.shape[2])
+        self.sum_of_squares = np.zeros(frames.shape[2])
+        self.digests: set[bytes] = set()
+        self.blanks = 0
+        self.not_finite: list[int] = []
+
+    def add(self, batch: Array) -> None:
+        """Take in frames of shape (frames, height, width, channels)."""
+        flat = batch.reshape(len(batch), -1)
+        lows, highs = flat.min(axis=1), flat.max(axis=1)
+        is_finite = np.isfinite(lows) & np.isfinite(highs)
+        self.not_finite += (self.seen + np.flatnonzero(~is_finite)).tolist()
+        self.seen += len(batch)
+        if self.not_finite:
+            return
+        self.min, self.max = min(self.min, float(lows.min())), max(self.max, float(highs.max()))
+        self.blanks += int((lows == highs).sum())
+        self.digests.update(hashlib.blake2b(frame.data, digest_size=16).digest() for frame in flat)
+        _, width, channels = self.frames.shape
+        values = batch.astype(np.float64).reshape(-1, width * channels)
+        self.sum += values.sum(axis=0).reshape(width, channels).sum(axis=0)
+        np.square(values, out=values)
+        self.sum_of_squares += values.sum(axis=0).reshape(width, channels).sum(axis=0)
+
+    def health(self) -> Health:
+        """Return the health of all frames taken in."""
+        frames = self.frames
+        if self.not_finite:
+            raise CalibrationError(
+                f"{frames.what}: {len(self.not_finite):,} of {frames.count:,} frames hold NaN or infinity: "
+                f"{', '.join(map(str, self.not_finite))}"
+            )
+        pixels = self.seen * math.prod(frames.shape[:2])
+        mean = self.sum / pixels
+        std = np.sqrt(np.maximum(self.sum_of_squares / pixels - mean**2, 0))
+        duplicates = self.seen - len(self.digests)
+        looks_normalised = self.max <= 1 or self.min < 0
+        notes = []
+        if frames.count < frames.requested:
+            notes.append(f"{frames.requested:,} frames asked for, {frames.count:,} there: all of them are used")
+        if duplicates:
+            notes.append(f"{duplicates:,} of {frames.count:,} frames are exact copies of an earlier one")
+        if self.blanks:
+            notes.append(f"{self.blanks:,} of {frames.count:,} frames are blank: one value only")
+        if looks_normalised:
+            notes.append(
+                f"values run from {self.min:g} to {self.max:g}: the frames look normalized already, which wrecks "
+                "accuracy when the network normalizes too; give them as 0–255"
+            )
+        elif self.max > 255:
+            notes.append(f"values run from {self.min:g} to {self.max:g}, beyond 0–255")
+        return Health(
+            requested=frames.requested,
+            count=frames.count,
+            dtype=frames.dtype,
+            min=self.min,
+            max=self.max,
+            mean=tuple(mean.tolist()),
+            std=tuple(std.tolist()),
+            duplicates=duplicates,
+            blanks=self.blanks,
+            looks_normalised=looks_normalised,
+            notes=tuple(notes),
+        )

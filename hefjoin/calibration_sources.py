@@ -1,0 +1,208 @@
+"""Where calibration frames come from: a folder of images, a `.npy`, an `.npz`. None is ever read as a whole."""
+
+from __future__ import annotations
+
+import math
+import struct
+import tokenize
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hefjoin.errors import CalibrationError
+
+Array = NDArray[Any]
+Shape = tuple[int, int, int]
+"""(height, width, channels)"""
+
+IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".webp")
+
+
+class FrameSource(NamedTuple):
+    """All frames of a set."""
+
+    available: int
+    dtype: str
+    labels: dict[str, Array]
+    """By name, integers of shape (frames,)."""
+    read: Callable[[int, int, int], Iterator[Array]]
+    """(first frame, last frame + 1, frames in a batch) → batches"""
+
+
+def frame_bytes(shape: Shape, dtype: str) -> int:
+    """Return the size of one frame."""
+    return math.prod(shape) * np.dtype(dtype).itemsize
+
+
+def images_in(folder: Path) -> list[Path]:
+    """Return the images of a folder, by name."""
+    found = (p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith("."))
+    return sorted(found, key=lambda path: (path.name.lower(), path.name))
+
+
+def folder_source(folder: Path, shape: Shape, color: str, what: str) -> FrameSource:
+    """Open a folder of images.
+
+    Raises:
+        CalibrationError: It holds none, or `shape` is none of an image; later, images that cannot be read.
+    """
+    paths = images_in(folder)
+    if not paths:
+        raise CalibrationError(f"{what}: {folder} holds no images ({', '.join(IMAGE_SUFFIXES)})")
+    if shape[2] not in (1, 3):
+        raise CalibrationError(f"{what}: images have 1 or 3 channels, wanted {shape[2]}; give the frames as a .npy")
+
+    def read(start: int, stop: int, size: int) -> Iterator[Array]:
+        from PIL.Image import DecompressionBombError
+
+        batch: list[Array] = []
+        unreadable: list[str] = []
+        for path in paths[start:stop]:
+            try:
+                batch.append(_image(path, shape, color))
+            except (OSError, SyntaxError, ValueError, struct.error, DecompressionBombError) as error:
+                unreadable.append(f"  {path.name}: {error}")
+            if unreadable:
+                batch.clear()
+            elif len(batch) == size:
+                yield np.stack(batch)
+                batch = []
+        if unreadable:
+            lines = "\n".join(unreadable)
+            raise CalibrationError(
+                f"{what}: {len(unreadable):,} of {stop - start:,} images in {folder} cannot be read; "
+                f"mend or remove them:\n{lines}"
+            )
+        if batch:
+            yield np.stack(batch)
+
+    return FrameSource(len(paths), "uint8", {}, read)
+
+
+def _image(path: Path, shape: Shape, color: str) -> Array:
+    """Return an image file as uint8 of `shape`.
+
+    Raises:
+        OSError: And whatever else Pillow raises for a damaged file.
+    """
+    from PIL import Image, ImageOps
+
+    height, width, channels = shape
+    with Image.open(path) as image:
+        if image.mode[0] in "IF":
+            raise ValueError("more than 8 bits a channel; save it with 8")
+        opaque = image.convert("RGBA") if "transparency" in image.info else image
+        upright = ImageOps.exif_transpose(opaque).convert("RGB" if channels == 3 else "L")
+    if upright.size != (width, height):
+        upright = ImageOps.fit(upright, (width, height), Image.Resampling.BILINEAR)
+    frame = np.asarray(upright).reshape(shape)
+    return np.ascontiguousarray(frame[:, :, ::-1]) if color == "bgr" else frame
+
+
+class _Header(NamedTuple):
+    shape: tuple[int, ...]
+    is_fortran: bool
+    dtype: np.dtype[Any]
+    size_bytes: int
+    """Of the header itself."""
+
+
+# All that numpy and zipfile raise for damaged, encrypted or foreign files.
+_UNREADABLE: tuple[type[Exception], ...] = (
+    *(OSError, EOFError, ValueError, TypeError, LookupError, RuntimeError, SyntaxError),
+    *(struct.error, tokenize.TokenError, zipfile.BadZipFile, zlib.error),
+)
+
+
+@contextmanager
+def _opened(path: Path, member: str, what: str) -> Iterator[IO[bytes]]:
+    """Open a `.npy`, or the one named `member` in an `.npz`; whatever is wrong with it is a CalibrationError."""
+    try:
+        if member:
+            with zipfile.ZipFile(path) as archive, archive.open(member) as stream:
+                yield stream
+        else:
+            with path.open("rb") as stream:
+                yield stream
+    except _UNREADABLE as error:
+        raise CalibrationError(f"{what}: {path} cannot be read: {error}") from error
+
+
+def _header(path: Path, member: str, what: str) -> _Header:
+    readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+    with _opened(path, member, what) as stream:
+        version = np.lib.format.read_magic(stream)
+        if version not in readers:
+            raise CalibrationError(f"{what}: {path} has .npy version {version}; save it again with numpy.save")
+        return _Header(*readers[version](stream), stream.tell())
+
+
+def npz_source(path: Path, shape: Shape, what: str) -> FrameSource:
+    """Open an `.npz` with one array of frames and any number of labels.
+
+    Raises:
+        CalibrationError: It has no such array, or labels that are not one for each frame.
+    """
+    with _opened(path, "", what), zipfile.ZipFile(path) as archive:
+        members = [member for member in archive.namelist() if member.endswith(".npy")]
+    headers = {member: _header(path, member, what) for member in members}
+    images = [member for member, header in headers.items() if len(header.shape) == 4]
+    if "images.npy" in headers:
+        images = ["images.npy"]
+    if len(images) != 1:
+        names = ", ".join(member.removesuffix(".npy") for member in headers) or "nothing"
+        raise CalibrationError(f"{what}: {path} has no array `images` and not one 4-D array only; it has {names}")
+    source = npy_source(path, shape, what, images[0])
+    labels = {}
+    for member, header in headers.items():
+        if len(header.shape) != 1 or header.dtype.kind not in "iu":
+            continue
+        name = member.removesuffix(".npy")
+        if header.shape != (source.available,):
+            raise CalibrationError(
+                f"{what}: {path} has {header.shape[0]:,} labels `{name}` for {source.available:,} frames; "
+                "give one for each frame"
+            )
+        with _opened(path, member, what) as stream:
+            labels[name] = np.lib.format.read_array(stream, allow_pickle=False)
+    return source._replace(labels=labels)
+
+
+def npy_source(path: Path, shape: Shape, what: str, member: str = "") -> FrameSource:
+    """Open a `.npy`, or the one named `member` in an `.npz`.
+
+    Raises:
+        CalibrationError: It does not hold frames of `shape`, or not all of them.
+    """
+    header = _header(path, member, what)
+    place = f"{what}: {path}" + (f" ({member.removesuffix('.npy')})" if member else "")
+    if len(header.shape) != 4 or header.shape[1:] != shape:
+        height, width, channels = shape
+        message = f"{place} has shape {header.shape}, wanted (frames, {height}, {width}, {channels})"
+        if header.shape[1:] == (channels, height, width):
+            message += "; it looks like (frames, channels, height, width): save array.transpose(0, 2, 3, 1)"
+        raise CalibrationError(message)
+    if header.dtype not in (np.dtype(np.uint8), np.dtype(np.float32)):
+        raise CalibrationError(f"{place} holds {header.dtype}, wanted uint8 or float32 on the range 0–255")
+    if header.is_fortran:
+        raise CalibrationError(f"{place} is in Fortran order; save numpy.ascontiguousarray(array)")
+    dtype = header.dtype.name
+    size = frame_bytes(shape, dtype)
+    wanted_bytes = header.size_bytes + header.shape[0] * size
+    if not member and path.stat().st_size < wanted_bytes:
+        raise CalibrationError(f"{place} is truncated: {path.stat().st_size:,} of {wanted_bytes:,} bytes")
+
+    def read(start: int, stop: int, batch: int) -> Iterator[Array]:
+        with _opened(path, member, what) as stream:
+            stream.seek(header.size_bytes + start * size)
+            for first in range(start, stop, batch):
+                frames = min(batch, stop - first)
+                yield np.frombuffer(stream.read(frames * size), dtype).reshape(frames, *shape)
+
+    return FrameSource(header.shape[0], dtype, {}, read)

@@ -1,0 +1,418 @@
+"""`ClientRunner`, the DFC's one door, with the DFC's calls, states, script and artifacts, on ONNX Runtime.
+
+The rule: strict. A call the DFC's documentation does not show, in a state it does not allow, with an argument it
+does not have, raises. What cannot be known without the compiler (how many contexts) is a forecast and says so.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from functools import wraps
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import numpy as np
+import onnx
+
+from hefjoin import __version__ as _hefjoin_version
+from hefjoin.emulator import compile as compiling
+from hefjoin.emulator import exceptions, hn
+from hefjoin.emulator.calibrate import collect_ranges
+from hefjoin.emulator.exposed_definitions import (
+    SUPPORTED_HW_ARCHS,
+    CalibrationDataType,
+    InferenceContext,
+    JoinAction,
+    States,
+)
+from hefjoin.emulator.feeds import Feeds, to_nhwc
+from hefjoin.emulator.fp_optimize import fp_optimize
+from hefjoin.emulator.graph import Array, rename_tensors
+from hefjoin.emulator.join import join as join_networks
+from hefjoin.emulator.log import algorithm, duration, say
+from hefjoin.emulator.noise import layer_snr
+from hefjoin.emulator.plan import Plan, plan
+from hefjoin.emulator.quantize import Encoding, quantize, quantized_tensors
+from hefjoin.emulator.session import open_session
+from hefjoin.emulator.translate import translate
+from hefjoin.errors import SpecError
+from hefjoin.formats import har as har_file
+from hefjoin.formats.model_script import Script
+from hefjoin.formats.model_script import parse as parse_script
+
+SDK_VERSION = f"{_hefjoin_version}-emulator"
+NATIVE_GRAPH, QUANTIZED_GRAPH, OWN_STATE = ".native.onnx", ".quantized.onnx", ".emulator.json"
+
+Method = TypeVar("Method", bound=Callable[..., Any])
+
+
+@dataclass
+class Context:
+    """What `infer_context` yields: one form of the network, ready to run until the context ends."""
+
+    infer_context: InferenceContext
+    session: Any
+    model: onnx.ModelProto
+
+
+def in_state(*allowed: States) -> Callable[[Method], Method]:
+    """Refuse a method in any state but the allowed ones."""
+
+    def guard(method: Method) -> Method:
+        @wraps(method)
+        def guarded(self: ClientRunner, *args: Any, **kwargs: Any) -> Any:
+            if self.state not in allowed:
+                wanted = " or ".join(state.value for state in allowed)
+                raise exceptions.InvalidStateException(
+                    f"{method.__name__} is allowed in state {wanted}, the runner is in {self.state.value}"
+                )
+            return method(self, *args, **kwargs)
+
+        return cast(Method, guarded)
+
+    return guard
+
+
+LOADED = (States.HAILO_MODEL, States.FP_OPTIMIZED_MODEL, States.QUANTIZED_MODEL, States.COMPILED_MODEL)
+
+
+class ClientRunner:
+    """One network (or several joined ones) on its way from ONNX to HEF."""
+
+    def __init__(self, hw_arch: str | None = None, har: str | Path | None = None) -> None:
+        """Create a runner.
+
+        Args:
+            hw_arch: `hailo8` or `hailo8l`; left out, that of the HAR, or `hailo8`.
+            har: A HAR to load.
+        """
+        if hw_arch is not None and hw_arch not in SUPPORTED_HW_ARCHS:
+            raise exceptions.InvalidArgumentsException(
+                f"hw_arch {hw_arch!r} is not supported; one of {', '.join(SUPPORTED_HW_ARCHS)} is"
+            )
+        self.hw_arch = hw_arch or "hailo8"
+        self.state = States.UNINITIALIZED
+        self._model = onnx.ModelProto()
+        self._hn: hn.Hn = {}
+        self._script = Script()
+        self._merged: dict[str, str] = {}
+        self._quantized: onnx.ModelProto | None = None
+        self._encodings: dict[str, Encoding] = {}
+        self._statistics: dict[str, dict[str, Any]] = {}
+        self._hef: bytes | None = None
+        if har is not None:
+            self.load_har(har)
+            self.hw_arch = hw_arch or self.hw_arch
+
+    @in_state(States.UNINITIALIZED)
+    def translate_onnx_model(
+        self,
+        model: str | Path,
+        net_name: str = "model",
+        start_node_names: Sequence[str] | None = None,
+        end_node_names: Sequence[str] | None = None,
+        net_input_shapes: Mapping[str, Sequence[int]] | None = None,
+    ) -> tuple[hn.Hn, dict[str, Any]]:
+        """Translate an ONNX file; returns (HN, parameters), the parameters being inside the HAR only."""
+        start = time.monotonic()
+        say(f"Translation started on ONNX model {net_name}")
+        translated = translate(
+            Path(model), net_name, start_node_names or (), end_node_names or (), net_input_shapes
+        )
+        self._model, self._hn = translated.model, hn.build(translated, net_name)
+        self.state = States.HAILO_MODEL
+        inputs = [f"'{layer['original_names'][0]}': '{name}'" for name, layer in hn.input_layers(self._hn).items()]
+        ends = [f"'{layer['original_names'][0]}'" for layer in hn.output_layers(self._hn).values()]
+        say(f"Start nodes mapped from original model: {', '.join(inputs)}.")
+        say(f"End nodes mapped from original model: {', '.join(ends)}.")
+        say(f"Translation completed on ONNX model {net_name} (completion time: {duration(start)})")
+        return self._hn, {}
+
+    def load_har(self, har: str | Path) -> None:
+        """Load a HAR that this emulator wrote."""
+        path = Path(har)
+        found = har_file.read(path)
+        if not found.is_emulated:
+            raise exceptions.InvalidArgumentsException(
+                f"{path.name} was made by DFC {found.sdk_version}; the emulator reads its own HARs only, "
+                "as the vendor's hold no executable graph"
+            )
+        self.state, self.hw_arch = States(found.state), found.hw_arch
+        self._hn = json.loads(har_file.read_member(path, ".hn"))
+        self._model = onnx.load_from_string(har_file.read_member(path, NATIVE_GRAPH, limit_bytes=1 << 31))
+        self._script = parse_script(har_file.read_member(path, ".alls").decode())
+        own = json.loads(har_file.read_member(path, OWN_STATE))
+        self._merged, self._statistics = own["merged_inputs"], own["statistics"]
+        self._encodings = {name: Encoding(**code) for name, code in own["encodings"].items()}
+        if self.state in (States.QUANTIZED_MODEL, States.COMPILED_MODEL):
+            data = har_file.read_member(path, QUANTIZED_GRAPH, limit_bytes=1 << 31)
+            self._quantized = onnx.load_from_string(data)
+        if self.state is States.COMPILED_MODEL:
+            self._hef = har_file.read_member(path, ".hef", limit_bytes=1 << 31)
+
+    @in_state(*LOADED)
+    def save_har(self, har_path: str | Path) -> None:
+        """Write the HAR; an existing file is replaced."""
+        own = {
+            "merged_inputs": self._merged,
+            "statistics": self._statistics,
+            "encodings": {name: asdict(code) for name, code in self._encodings.items()},
+        }
+        members: dict[str, bytes | Path] = {
+            NATIVE_GRAPH: self._model.SerializeToString(),
+            OWN_STATE: json.dumps(own, sort_keys=True).encode(),
+            ".alls": str(self._script).encode(),
+        }
+        if self._quantized is not None:
+            members[QUANTIZED_GRAPH] = self._quantized.SerializeToString()
+        if self._hef is not None:
+            members[".hef"] = self._hef
+        har_file.write(
+            Path(har_path),
+            model_name=self.model_name,
+            metadata={"state": self.state.value, "sdk_version": SDK_VERSION, "hw_arch": self.hw_arch},
+            hn=self._hn,
+            members=members,
+        )
+        say(f"Saved HAR to: {har_path}")
+
+    @in_state(States.HAILO_MODEL)
+    def join(
+        self,
+        runner: ClientRunner,
+        scope1_name: Mapping[str, str] | str | None = None,
+        scope2_name: Mapping[str, str] | str | None = None,
+        join_action: JoinAction = JoinAction.NONE,
+        join_action_info: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Join another runner's network into this one."""
+        if not isinstance(join_action, JoinAction):
+            raise exceptions.InvalidArgumentsException(f"join_action must be a JoinAction, is {join_action!r}")
+        if join_action_info:
+            raise exceptions.InvalidArgumentsException(f"join_action_info has no use with {join_action}")
+        if runner.state is not self.state:
+            raise exceptions.InvalidStateException(
+                f"both runners must be in one state: {self.state.value} and {runner.state.value}"
+            )
+        dropped = list(hn.input_layers(runner._hn))
+        sides = [_renamed(side, names) for side, names in ((self, scope1_name), (runner, scope2_name))]
+        self._model, self._hn = join_networks(*sides[0], *sides[1], join_action)
+        if join_action is JoinAction.AUTO_JOIN_INPUTS:
+            survivor = next(iter(hn.input_layers(self._hn)))
+            second = hn.input_layers(sides[1][1])
+            self._merged |= dict.fromkeys(second, survivor) if dropped else {}
+        self._script = Script()
+
+    @in_state(*LOADED)
+    def load_model_script(self, model_script: str | Path | None, append: bool = False) -> None:
+        """Take commands from text or from an .alls file; replaces what was loaded unless `append`."""
+        text, source = "", "string"
+        if isinstance(model_script, Path) or (model_script or "").strip().endswith(".alls"):
+            path = Path(str(model_script).strip())
+            text, source = path.read_text(encoding="utf-8"), str(path)
+        elif model_script is not None:
+            text = str(model_script)
+        say(f"Loading model script commands to {self.model_name} from {source}")
+        try:
+            script = parse_script(text, source=source)
+        except SpecError as error:
+            raise exceptions.BackendScriptParserException(str(error)) from error
+        before = self._script.commands if append else ()
+        candidate = Script((*before, *script.commands))
+        self._plan(candidate)
+        self._script = candidate
+
+    @property
+    def model_script(self) -> str:
+        """The commands loaded so far."""
+        return str(self._script)
+
+    @in_state(States.HAILO_MODEL)
+    def optimize_full_precision(self, calib_data: Any = None) -> None:
+        """Apply the script's modifications and fold affine steps; `calib_data` has no use here."""
+        self._fp_graph()
+        self.state = States.FP_OPTIMIZED_MODEL
+
+    @in_state(States.HAILO_MODEL, States.FP_OPTIMIZED_MODEL)
+    def optimize(
+        self,
+        calib_data: Any,
+        data_type: CalibrationDataType = CalibrationDataType.auto,
+        work_dir: str | None = None,
+    ) -> None:
+        """Quantize.
+
+        Args:
+            calib_data: Raw frames, NHWC: an array, a dictionary {input layer: array} or the path of a .npy file.
+            data_type: How to read `calib_data`; every form is told apart by itself.
+            work_dir: Accepted as the DFC does; nothing is written there.
+        """
+        script = self._plan(self._script)
+        self._report(script)
+        model = self._fp_graph()
+        feeds = Feeds(model, calib_data)
+        count = min(script.calibset_size, feeds.count)
+        say("Starting Model Optimization")
+        say(f"Using dataset with {count} entries for calibration")
+        with algorithm("Statistics Collector"):
+            tensors = quantized_tensors(model)
+            step = max(1, count // 20)
+
+            def progress(done: int) -> None:
+                if done % step == 0 or done == count:
+                    say(f"Calibration: {100 * done // count}% {done}/{count}")
+
+            ranges = collect_ranges(model, tensors, feeds.frames(count), progress)
+        for name in hn.input_layers(self._hn):
+            if feeds.is_uint8:  # a camera's bytes are sent to the chip as they are
+                ranges[name] = (0.0, 255.0)
+        with algorithm("Quantization"):
+            self._quantized, self._encodings = quantize(model, ranges, script.modes)
+        self.state = States.QUANTIZED_MODEL
+        say("Model Optimization is done")
+
+    @in_state(States.QUANTIZED_MODEL, States.COMPILED_MODEL)
+    def analyze_noise(self, dataset: Any, batch_size: int = 1, data_count: int | None = None) -> None:
+        """Measure the noise at every layer's output; `get_params_statistics` has it afterwards."""
+        del batch_size  # frames go one at a time
+        reference = self._fp_graph()
+        feeds = Feeds(reference, dataset)
+        assert self._quantized is not None
+        layers = hn.computing_layers(self._hn)
+        tensors = [name for name in quantized_tensors(reference) if name in layers]
+        with algorithm("Layer Noise Analysis"):
+            found = layer_snr(reference, self._quantized, tensors, feeds.frames(data_count))
+        for name, value in found.items():
+            self._statistics[name] = {"layer_noise_analysis/snr": [value]}
+
+    def get_params_statistics(self) -> dict[str, dict[str, Any]]:
+        """Return statistics by layer; `layer_noise_analysis/snr` is a list of dB."""
+        return self._statistics
+
+    @contextmanager
+    @in_state(*LOADED)
+    def infer_context(self, inference_context: InferenceContext) -> Iterator[Context]:
+        """Prepare one form of the network for `infer`."""
+        if inference_context is InferenceContext.SDK_NATIVE:
+            model = self._model
+        elif inference_context is InferenceContext.SDK_FP_OPTIMIZED and self.state is not States.HAILO_MODEL:
+            model = self._fp_graph()
+        elif inference_context is InferenceContext.SDK_QUANTIZED and self._quantized is not None:
+            model = self._quantized
+        else:
+            raise exceptions.InvalidStateException(
+                f"{inference_context} needs an optimized model, the runner is in {self.state.value}"
+            )
+        context = Context(inference_context, open_session(model), model)
+        try:
+            yield context
+        finally:
+            context.session = None
+
+    def infer(self, context: Context, dataset: Any, data_count: int | None = None) -> Array | list[Array]:
+        """Run frames; returns float32 NHWC, one array, or a list in the order of the output layers."""
+        if not isinstance(context, Context) or context.session is None:
+            raise exceptions.InvalidArgumentsException("infer needs the context of an open `with infer_context`")
+        results = [context.session.run(None, feeds) for feeds in Feeds(context.model, dataset).frames(data_count)]
+        outputs = [to_nhwc(np.concatenate(arrays)) for arrays in zip(*results, strict=True)]
+        return outputs[0] if len(outputs) == 1 else outputs
+
+    def compile(self) -> bytes:
+        """Return the bytes of an emulated HEF."""
+        if self._quantized is None:
+            raise exceptions.BackendRuntimeException(
+                "Failed to compile the model: Model requires quantized weights in order to run on HW, but none were "
+                "given. Did you forget to quantize?"
+            )
+        script = self._plan(self._script)
+        self._report(script)
+        start = time.monotonic()
+        say("Starting Hailo allocation and compilation flow (emulated: the number of contexts is a forecast)")
+        fit = compiling.forecast(self._hn, self.hw_arch)
+        say("Trying to compile the network in a single context")
+        if script.single_context:
+            compiling.refuse_unless_it_fits(fit)
+        flow = "Single" if fit.contexts == 1 else "Multi"
+        say(f"Using {flow}-context flow")
+        say(
+            f"Forecast: {fit.layers} layers of {fit.layer_limit}, {fit.parameters} parameters of "
+            f"{fit.parameter_limit}, {fit.contexts} context(s), P(more than one) = "
+            f"{fit.probability_of_more_contexts:.2f}"
+        )
+        say("Building HEF...")
+        self._hef = compiling.build_hef(self._hn, self._quantized, self._encodings, fit, SDK_VERSION)
+        say(f"Successful Compilation (compilation time: {time.monotonic() - start:.0f}s)")
+        self.state = States.COMPILED_MODEL
+        return self._hef
+
+    @property
+    def hef(self) -> bytes | None:
+        """The compiled HEF."""
+        return self._hef
+
+    @property
+    def model_name(self) -> str:
+        """Name of the network; after a join `joined_<scope>_<scope>`."""
+        return str(self._hn.get("name", ""))
+
+    @in_state(*LOADED)
+    def get_hn_dict(self) -> hn.Hn:
+        """Return the HN."""
+        return self._hn
+
+    def _plan(self, script: Script) -> Plan:
+        return plan(
+            script,
+            self._hn["net_params"]["net_scopes"],
+            list(hn.input_layers(self._hn)),
+            self._hn["layers"],
+            self._merged,
+        )
+
+    def _report(self, script: Plan) -> None:
+        for text in script.warnings:
+            say(text, "warning")
+        for text in script.not_emulated:
+            say(f"Not emulated, kept for the real compiler: {text}", "warning")
+        if script.optimization_level:
+            say(
+                "Reducing optimization level to 0 (the accuracy won't be optimized and compression won't be used) "
+                "because there's no available GPU",
+                "warning",
+            )
+
+    def _fp_graph(self) -> onnx.ModelProto:
+        return fp_optimize(self._model, self._plan(self._script).normalizations)
+
+
+def _renamed(runner: ClientRunner, names: Mapping[str, str] | str | None) -> tuple[onnx.ModelProto, hn.Hn]:
+    scopes = runner._hn["net_params"]["net_scopes"]
+    if isinstance(names, str):
+        if len(scopes) != 1:
+            raise exceptions.InvalidArgumentsException(
+                f"a single scope name for {len(scopes)} scopes; give a dictionary of {', '.join(scopes)}"
+            )
+        names = {scopes[0]: names}
+    mapping = dict(names or {})
+    if unknown := [name for name in mapping if name not in scopes]:
+        raise exceptions.InvalidArgumentsException(
+            f"scope {unknown[0]} does not exist; the scopes are {', '.join(scopes)}"
+        )
+    new = [mapping.get(name, name) for name in scopes]
+    if len(set(new)) != len(new):
+        raise exceptions.InvalidArgumentsException(f"scope names overlap: {', '.join(new)}")
+    model = onnx.ModelProto()
+    model.CopyFrom(runner._model)
+
+    def rename(name: str) -> str:
+        scope, slash, rest = name.partition("/")
+        return f"{mapping.get(scope, scope)}{slash}{rest}"
+
+    rename_tensors(model.graph, rename)
+    for node in model.graph.node:
+        node.name = rename(node.name)
+    return model, hn.rename_scopes(runner._hn, mapping)

@@ -1,0 +1,150 @@
+"""Make the emulated HEF: an ahead-of-time graph in a real container, without microcode.
+
+The rule: nothing in it claims to be a measurement. Its context count is a forecast, no device takes it, and its
+SDK version ends in "-emulator".
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import onnx
+from onnx import TensorProto, helper
+
+from hefjoin.emulator import exceptions, hn
+from hefjoin.emulator.graph import Graph, remove_unused
+from hefjoin.emulator.quantize import Encoding
+from hefjoin.forecast.fit import Fit, forecast_fit
+from hefjoin.formats import hef
+from hefjoin.formats.har import HarLayer
+
+GRAPH_RESOURCE = "emulator.onnx"
+FORECAST_RESOURCE = "forecast.json"
+
+
+def forecast(view: hn.Hn, hw_arch: str) -> Fit:
+    """Return the fit forecast of a network from its HN."""
+    layers = hn.computing_layers(view)
+    parameters = sum(HarLayer.model_validate({**layer, "name": name}).parameters for name, layer in layers.items())
+    return forecast_fit(hw_arch, len(layers), parameters)
+
+
+def refuse_unless_it_fits(fit: Fit) -> None:
+    """Raise as the DFC does when a single context is demanded and the network does not fit.
+
+    Raises:
+        exceptions.BackendAllocatorException: With used/available pairs; weights in cuts of 32 KiB.
+    """
+    if fit.fits_one_context:
+        return
+    cut = 32 * 1024
+    raise exceptions.BackendAllocatorException(
+        "Mapping Failed (allocation time: 0s)\n"
+        "Context switch is disabled, but model could not fit in single context. Detailed error is: "
+        "Failed to save enough resources: "
+        f"L3 weights: {-(-fit.parameters // cut)}/{fit.parameter_limit // cut}, LCUs: {fit.layers}/{fit.layer_limit}"
+    )
+
+
+def build_hef(
+    view: hn.Hn, quantized: onnx.ModelProto, encodings: Mapping[str, Encoding], fit: Fit, sdk_version: str
+) -> bytes:
+    """Return the bytes of an emulated HEF.
+
+    Args:
+        view: HN of the network.
+        quantized: The quantized graph.
+        encodings: Encoding of every tensor at a layer's border.
+        fit: Its forecast, for the number of contexts.
+        sdk_version: Ends in "-emulator".
+    """
+    networks = _network_of_each_scope(view)
+    outputs = [info.name for info in quantized.graph.output]
+
+    def edge(name: str, layer: Mapping[str, Any]) -> hef.Edge:
+        return _edge(name, layer, encodings[name], networks[name.split("/")[0]])
+
+    return hef.write_emulated(
+        group=view["name"],
+        networks=list(dict.fromkeys(networks.values())),
+        inputs=[edge(name, layer) for name, layer in hn.input_layers(view).items()],
+        outputs=[edge(name, layer) for name, layer in zip(outputs, hn.output_layers(view).values(), strict=True)],
+        contexts=fit.contexts,
+        sdk_version=sdk_version,
+        resources={
+            GRAPH_RESOURCE: ahead_of_time(quantized, encodings).SerializeToString(),
+            FORECAST_RESOURCE: json.dumps(fit.model_dump(mode="json"), sort_keys=True).encode(),
+        },
+    )
+
+
+def ahead_of_time(quantized: onnx.ModelProto, encodings: Mapping[str, Encoding]) -> onnx.ModelProto:
+    """Return the graph as a device takes it: quantized frames in (NHWC), quantized outputs out (NHWC)."""
+    shapes = Graph(quantized).shapes
+    model = onnx.ModelProto()
+    model.CopyFrom(quantized)
+    graph = model.graph
+    inputs, outputs = [info.name for info in graph.input], [info.name for info in graph.output]
+    consumed = {name: node for node in graph.node if node.op_type == "QuantizeLinear" for name in node.input[:1]}
+    front: list[onnx.NodeProto] = []
+    for info, name in zip(graph.input, inputs, strict=True):
+        shape = shapes[name]
+        quantize = consumed[name]
+        graph.node.remove(quantize)
+        turned = len(shape) == 4 and not hn.is_channels_last(shape)
+        front.append(_to_layout(name, quantize.output[0], (0, 3, 1, 2) if turned else None))
+        info.CopyFrom(_device_info(name, shape, turned, encodings[name]))
+    for position, node in enumerate(front):
+        graph.node.insert(position, node)
+    for info, name in zip(graph.output, outputs, strict=True):
+        shape = shapes[name]
+        turned = len(shape) == 4
+        graph.node.append(_to_layout(f"{name}/q", f"{name}/u8", (0, 2, 3, 1) if turned else None))
+        info.CopyFrom(_device_info(f"{name}/u8", shape, turned, encodings[name]))
+    remove_unused(model)
+    return model
+
+
+def _to_layout(source: str, result: str, order: tuple[int, ...] | None) -> onnx.NodeProto:
+    if order is None:
+        return helper.make_node("Identity", [source], [result], f"{result}/layout")
+    return helper.make_node("Transpose", [source], [result], f"{result}/layout", perm=list(order))
+
+
+def _device_info(name: str, shape: tuple[int, ...], turned: bool, code: Encoding) -> onnx.ValueInfoProto:
+    kind = TensorProto.UINT8 if code.bits == 8 else TensorProto.UINT16
+    sizes: list[Any] = ["batch" if size < 0 else size for size in shape]
+    if turned:
+        sizes = [sizes[0], *sizes[2:], sizes[1]]
+    return helper.make_tensor_value_info(name, kind, sizes)
+
+
+def _edge(name: str, layer: Mapping[str, Any], code: Encoding, network: str) -> hef.Edge:
+    _, *shape = layer["output_shapes"][0]
+    if len(shape) == 2:
+        shape = [1, *shape]
+    return hef.Edge(
+        name=name,
+        shape=tuple(shape),
+        data_bytes=code.bits // 8,
+        zero_point=code.zero_point,
+        scale=code.scale,
+        original_names=tuple(layer["original_names"]),
+        network=network,
+    )
+
+
+def _network_of_each_scope(view: hn.Hn) -> dict[str, str]:
+    """Return each scope's network: a connected component, named by its scopes, sorted and joined by `_`.
+
+    Source: the names in the vendor's published multi-network HEFs (TAPPAS v3.26).
+    """
+    component = {scope: {scope} for scope in view["net_params"]["net_scopes"]}
+    for name, layer in view["layers"].items():
+        for reader in layer["output"]:
+            merged = component[name.split("/")[0]] | component[reader.split("/")[0]]
+            for scope in merged:
+                component[scope] = merged
+    return {scope: "_".join(sorted(scopes)) for scope, scopes in component.items()}

@@ -1,0 +1,87 @@
+"""Read what the API's callers hand over as data: arrays, dictionaries of arrays, .npy files.
+
+The rule: frames are NHWC and raw (0–255), batch first, as for the DFC; a graph's input may be NCHW.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+
+from hefjoin.emulator import exceptions
+from hefjoin.emulator.graph import Array, Graph
+from hefjoin.emulator.hn import is_channels_last, nhwc
+
+CHUNK_FRAMES = 16
+
+
+class Feeds:
+    """A data set for the inputs of a graph, handed out one frame at a time."""
+
+    def __init__(self, model: onnx.ModelProto, dataset: Any) -> None:
+        shapes = Graph(model).shapes
+        self._inputs = {info.name: shapes[info.name] for info in model.graph.input}
+        self._sources = self._by_input(dataset)
+        self.count = min(len(_open(source)) for source in self._sources.values())
+        self.is_uint8 = all(_open(source).dtype == np.uint8 for source in self._sources.values())
+        for name, source in self._sources.items():
+            self._check(name, _open(source).shape)
+
+    def _by_input(self, dataset: Any) -> dict[str, Any]:
+        if isinstance(dataset, Mapping):
+            if set(dataset) != set(self._inputs):
+                raise exceptions.BadInputsShape(
+                    f"the data set has {', '.join(sorted(dataset))}; the input layers are {', '.join(self._inputs)}"
+                )
+            return dict(dataset)
+        if len(self._inputs) != 1:
+            raise exceptions.BadInputsShape(
+                f"one array for {len(self._inputs)} inputs; give a dictionary of {', '.join(self._inputs)}"
+            )
+        if not isinstance(dataset, str | Path | np.ndarray):
+            raise exceptions.InvalidArgumentsException(
+                f"a data set is an array, a dictionary of arrays or the path of a .npy file, not {type(dataset).__name__}"
+            )
+        return {next(iter(self._inputs)): dataset}
+
+    def _check(self, name: str, given: tuple[int, ...]) -> None:
+        shape = self._inputs[name]
+        expected = tuple(nhwc(shape, is_channels_last(shape))[1:])
+        if tuple(given[1:]) != expected or not given[0]:
+            raise exceptions.BadInputsShape(
+                f"Data shape {tuple(given)} for layer {name} doesn't match network's input shape {expected}"
+            )
+
+    def frames(self, count: int | None = None) -> Iterator[dict[str, Array]]:
+        """Yield feeds of one frame each: float32, in the graph's own layout."""
+        total = self.count if count is None else min(count, self.count)
+        for start in range(0, total, CHUNK_FRAMES):
+            stop = min(start + CHUNK_FRAMES, total)
+            # A file is mapped for one chunk only: mapped pages count as resident memory until they are let go.
+            chunk = {name: np.array(_open(source)[start:stop]) for name, source in self._sources.items()}
+            for index in range(stop - start):
+                yield {name: self._layout(name, array[index : index + 1]) for name, array in chunk.items()}
+
+    def _layout(self, name: str, frame: Array) -> Array:
+        frame = frame.astype(np.float32)
+        if frame.ndim == 4 and not is_channels_last(self._inputs[name]):
+            frame = frame.transpose(0, 3, 1, 2)
+        return np.ascontiguousarray(frame)
+
+
+def to_nhwc(array: Array) -> Array:
+    """Return an output as the API gives it: channels last where there are image axes."""
+    return array.transpose(0, *range(2, array.ndim), 1) if array.ndim > 2 else array
+
+
+def _open(source: Any) -> Array:
+    if isinstance(source, np.ndarray):
+        return source
+    try:
+        return np.load(source, mmap_mode="r", allow_pickle=False)  # type: ignore[no-any-return]
+    except (OSError, ValueError) as error:
+        raise exceptions.InvalidArgumentsException(f"{source} is not a readable .npy file: {error}") from error

@@ -1,0 +1,340 @@
+"""See an ONNX graph as the layers the chip would run.
+
+The chip fuses: a convolution takes its bias, batch normalization and activation with it, and the addition of a
+residual branch. Everything else that computes is a layer of its own; operators that only change a view are none.
+
+The rules, in the order in which they are tried on each node:
+
+1. A node that only views (Reshape, Flatten, Transpose, Identity, …) is an alias of its input's layer.
+2. A per-channel affine step (BatchNormalization, Mul/Add/Sub/Div by constants) whose input nobody else reads
+   joins the convolution that feeds it; elsewhere it is a `normalization` layer.
+3. Point-wise nodes that compute one function of one tensor are one activation, however many nodes it took
+   (x·sigmoid(x), x·clip(x+3, 0, 6)/6, the erf form of GELU). It joins the layer that makes the tensor when nobody
+   else reads that tensor; elsewhere it is an `activation` layer.
+4. An addition joins the convolution that feeds it when nobody else reads the convolution's result.
+5. Every other supported operator starts a layer.
+
+Layer types are those of the vendor's HN (source: HARs made by DFC 3.33 and the readers of hailo_model_zoo).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import onnx
+
+from hefjoin.emulator.graph import Graph, attributes
+
+VIEWS = frozenset({"Identity", "Dropout", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Cast"})
+AFFINE = frozenset({"BatchNormalization", "Mul", "Add", "Sub", "Div"})
+UNARY = frozenset(
+    {
+        "Relu", "LeakyRelu", "PRelu", "Elu", "Selu", "Celu", "Sigmoid", "HardSigmoid", "Tanh", "Clip", "HardSwish",
+        "Softplus", "Softsign", "Mish", "Gelu", "Erf", "Exp", "Log", "Sqrt", "Abs", "Neg", "Pow", "Reciprocal",
+    }
+)  # fmt: skip
+BINARY = frozenset({"Add", "Sub", "Mul", "Div", "Min", "Max"})
+MAIN: Mapping[str, str] = {
+    "Conv": "conv",
+    "ConvTranspose": "deconv",
+    "Gemm": "dense",
+    "MatMul": "dense",
+    "MaxPool": "maxpool",
+    "AveragePool": "avgpool",
+    "GlobalAveragePool": "avgpool",
+    "GlobalMaxPool": "maxpool",
+    "ReduceMean": "reduce_mean",
+    "ReduceMax": "reduce_max",
+    "ReduceSum": "reduce_sum",
+    "Concat": "concat",
+    "Split": "feature_splitter",
+    "Slice": "slice",
+    "Resize": "resize",
+    "Softmax": "softmax",
+    "ArgMax": "argmax",
+    "DepthToSpace": "depth_to_space",
+    "SpaceToDepth": "space_to_depth",
+    "Pad": "external_pad",
+    "Add": "ew_add",
+    "Sub": "ew_sub",
+    "Mul": "ew_mult",
+    "Div": "ew_div",
+    "Min": "ew_min",
+    "Max": "ew_max",
+}
+SUPPORTED = frozenset(MAIN) | VIEWS | AFFINE | UNARY
+WEIGHTED = frozenset({"conv", "dw", "deconv", "dense"})
+"""Layer types with a kernel; they take affine steps, an activation and an addition with them."""
+
+
+@dataclass
+class Layer:
+    """One layer: the ONNX nodes it stands for and the tensors at its borders."""
+
+    name: str
+    type: str
+    nodes: list[onnx.NodeProto]
+    inputs: list[str]
+    outputs: list[str]
+    activation: str = "linear"
+    elementwise_add: bool = False
+    inner: list[str] = field(default_factory=list)
+    """Tensors inside the layer at which it requantizes: a convolution's result before the addition."""
+
+    @property
+    def main(self) -> onnx.NodeProto:
+        """The node the layer was started for."""
+        return self.nodes[0]
+
+
+def unsupported(model: onnx.ModelProto) -> list[tuple[str, str]]:
+    """Return (operator, node) for every node that no layer can stand for."""
+    found = []
+    graph = Graph(model)
+    for node in graph.nodes:
+        known = node.op_type in SUPPORTED and node.domain in ("", "ai.onnx")
+        weightless = node.op_type == "MatMul" and not graph.is_constant(node.input[1])
+        unweighted = node.op_type in ("Conv", "ConvTranspose", "Gemm") and not graph.is_constant(node.input[1])
+        if not known or weightless or unweighted:
+            found.append((node.op_type if not node.domain else f"{node.domain}.{node.op_type}", node.name))
+    return found
+
+
+def find_layers(model: onnx.ModelProto) -> list[Layer]:
+    """Return the layers of a graph in topological order, the input and output layers not among them.
+
+    Args:
+        model: Only supported operators, shapes inferred, constants as initializers.
+    """
+    return _Finder(Graph(model)).layers()
+
+
+class _Finder:
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.found: list[Layer] = []
+        self.owner: dict[str, Layer] = {}
+        self.count: Counter[str] = Counter()
+        self.regions = pointwise_regions(graph)
+
+    def layers(self) -> list[Layer]:
+        members: dict[str, list[onnx.NodeProto]] = {}
+        for node in self.graph.nodes:
+            root = self.regions.get(node.output[0])
+            if node.op_type in VIEWS:
+                self._alias(node)
+            elif self._joins_as_affine(node):
+                self._absorb(self.owner[self._data_input(node)], node)
+            elif root is not None:
+                members.setdefault(root, []).append(node)
+                if self._ends_region(node, root):
+                    self._activation(root, members.pop(root))
+            elif (host := self._takes_addition(node)) is not None:
+                self._absorb_addition(host, node)
+            else:
+                self._start(node)
+        return self.found
+
+    def _data_input(self, node: onnx.NodeProto) -> str:
+        constants = self.graph.is_constant
+        return next((name for name in node.input if name and not constants(name)), node.input[0])
+
+    def _alias(self, node: onnx.NodeProto) -> None:
+        owner = self.owner.get(node.input[0])
+        if owner is not None and self.graph.readers(node.input[0]) == 1:
+            self._absorb(owner, node)
+        else:
+            self._start(node, "format_conversion")
+
+    def _joins_as_affine(self, node: onnx.NodeProto) -> bool:
+        if node.op_type not in AFFINE or not is_affine(self.graph, node):
+            return False
+        name = self._data_input(node)
+        owner = self.owner.get(name)
+        return (
+            owner is not None
+            and owner.type in WEIGHTED
+            and owner.activation == "linear"
+            and not owner.elementwise_add
+            and self.graph.readers(name) == 1
+        )
+
+    def _absorb(self, layer: Layer, node: onnx.NodeProto) -> None:
+        layer.nodes.append(node)
+        layer.outputs = [node.output[0] if output in node.input else output for output in layer.outputs]
+        self.owner[node.output[0]] = layer
+
+    def _ends_region(self, node: onnx.NodeProto, root: str) -> bool:
+        return (
+            any(
+                self.regions.get(reader.output[0]) != root
+                for reader in self.graph.consumers.get(node.output[0], ())
+            )
+            or node.output[0] in self.graph.outputs
+        )
+
+    def _activation(self, root: str, nodes: list[onnx.NodeProto]) -> None:
+        inside = {node.name for node in nodes}
+        outside = [reader for reader in self.graph.consumers[root] if reader.name not in inside]
+        host = self.owner.get(root)
+        name = activation_name([node.op_type for node in nodes])
+        if host is None or outside or root in self.graph.outputs or host.activation != "linear":
+            layer = self._start(nodes[0], "activation")
+            layer.inputs, layer.nodes, layer.outputs = [root], nodes, [nodes[-1].output[0]]
+            layer.activation = name
+        else:
+            layer = host
+            layer.nodes += nodes
+            layer.outputs = [nodes[-1].output[0] if output == root else output for output in layer.outputs]
+            layer.activation = name
+        self.owner[nodes[-1].output[0]] = layer
+
+    def _takes_addition(self, node: onnx.NodeProto) -> Layer | None:
+        if node.op_type != "Add" or any(self.graph.is_constant(name) for name in node.input):
+            return None
+        if len({self.graph.shapes.get(name) for name in node.input}) != 1:
+            return None
+        hosts = [
+            owner
+            for name in node.input
+            if (owner := self.owner.get(name)) is not None
+            and owner.type in ("conv", "dw")
+            and owner.activation == "linear"
+            and not owner.elementwise_add
+            and owner.outputs == [name]
+            and self.graph.readers(name) == 1
+        ]
+        return max(hosts, key=self.found.index) if hosts else None
+
+    def _absorb_addition(self, host: Layer, node: onnx.NodeProto) -> None:
+        host.inner.append(host.outputs[0])
+        host.inputs += [name for name in node.input if name != host.outputs[0]]
+        host.elementwise_add = True
+        self._absorb(host, node)
+        # The host now waits for the other branch, so it moves behind the layers that make it.
+        self.found.remove(host)
+        self.found.append(host)
+
+    def _start(self, node: onnx.NodeProto, kind: str = "") -> Layer:
+        kind = kind or self._kind(node)
+        self.count[kind] += 1
+        layer = Layer(
+            name=f"{kind}{self.count[kind]}",
+            type=kind,
+            nodes=[node],
+            inputs=[name for name in node.input if name and not self.graph.is_constant(name)],
+            outputs=[name for name in node.output if name],
+        )
+        self.found.append(layer)
+        for output in layer.outputs:
+            self.owner[output] = layer
+        return layer
+
+    def _kind(self, node: onnx.NodeProto) -> str:
+        if node.op_type == "Conv":
+            group = int(attributes(node).get("group", 1))
+            kernel = self.graph.shapes[node.input[1]]
+            return "dw" if group > 1 and kernel[1] == 1 else "conv"
+        if node.op_type in AFFINE and is_affine(self.graph, node):
+            return "normalization"
+        if node.op_type == "ReduceMean" and _over_space(self.graph, node):
+            return "avgpool"
+        if node.op_type in BINARY and any(self.graph.is_constant(name) for name in node.input):
+            return "normalization" if node.op_type in AFFINE else "activation"
+        return MAIN.get(node.op_type, "activation")
+
+
+def is_affine(graph: Graph, node: onnx.NodeProto) -> bool:
+    """Return whether a node multiplies and adds one constant per channel (or one for all)."""
+    if node.op_type == "BatchNormalization":
+        return True
+    if node.op_type not in AFFINE or len(node.input) != 2:
+        return False
+    constants = [name for name in node.input if graph.is_constant(name)]
+    if len(constants) != 1 or (node.op_type == "Div" and not graph.is_constant(node.input[1])):
+        return False
+    data = next(name for name in node.input if name not in constants)
+    rank, dims = len(graph.shapes.get(data, ())), graph.shapes[constants[0]]
+    padded = (1,) * (rank - len(dims)) + tuple(dims)
+    channel = 1 if rank != 3 else 2
+    return len(padded) == rank and all(size == 1 for axis, size in enumerate(padded) if axis != channel)
+
+
+def pointwise_regions(graph: Graph) -> dict[str, str]:
+    """Return, for every tensor that is a point-wise function of one other tensor, that other tensor.
+
+    A tensor that is read outside its function ends it: what follows is a function of that tensor.
+    """
+    borders: set[str] = set()
+    while True:
+        roots = _roots(graph, borders)
+        escapes: dict[str, list[str]] = {}
+        for name, root in roots.items():
+            outside = any(roots.get(reader.output[0]) != root for reader in graph.consumers.get(name, ()))
+            if outside or name in graph.outputs:
+                escapes.setdefault(root, []).append(name)
+        more = {name for names in escapes.values() if len(names) > 1 for name in names} - borders
+        if not more:
+            return roots
+        borders |= more
+
+
+def _roots(graph: Graph, borders: set[str]) -> dict[str, str]:
+    roots: dict[str, str] = {}
+    for node in graph.nodes:
+        data = [name for name in node.input if name and not graph.is_constant(name)]
+        if node.op_type in UNARY and len(data) == 1:
+            candidates = {data[0]}
+        elif node.op_type in BINARY and _scalars_only(graph, node) and data:
+            candidates = set(data)
+        else:
+            continue
+        found = {name if name in borders else roots.get(name, name) for name in candidates}
+        if len(found) == 1 and (node.op_type in UNARY or len(data) == 2 or _in_function(graph, node, roots)):
+            roots[node.output[0]] = found.pop()
+    return roots
+
+
+def _scalars_only(graph: Graph, node: onnx.NodeProto) -> bool:
+    return all(graph.is_scalar(name) for name in node.input if graph.is_constant(name))
+
+
+def _in_function(graph: Graph, node: onnx.NodeProto, roots: Mapping[str, str]) -> bool:
+    """Whether a step with a scalar constant is part of a function; alone it is an affine step."""
+    data = next(name for name in node.input if not graph.is_constant(name))
+    return data in roots or graph.readers(data) > 1
+
+
+def _over_space(graph: Graph, node: onnx.NodeProto) -> bool:
+    axes = attributes(node).get("axes")
+    if axes is None and len(node.input) > 1 and graph.is_constant(node.input[1]):
+        axes = graph.constant(node.input[1]).tolist()
+    rank = len(graph.shapes.get(node.input[0], ()))
+    return axes is not None and sorted(axis % rank for axis in axes) == [2, 3]
+
+
+def activation_name(operators: list[str]) -> str:
+    """Return the HN's name of the activation that a list of ONNX operators computes."""
+    found = set(operators)
+    for name, parts in _ACTIVATIONS:
+        if parts <= found:
+            return name
+    return operators[0].lower() if len(operators) == 1 else "custom"
+
+
+_ACTIVATIONS: tuple[tuple[str, set[str]], ...] = (
+    ("gelu", {"Erf"}),
+    ("gelu", {"Gelu"}),
+    ("mish", {"Mish"}),
+    ("mish", {"Softplus", "Tanh", "Mul"}),
+    ("silu", {"Sigmoid", "Mul"}),
+    ("hardswish", {"HardSwish"}),
+    ("hardswish", {"HardSigmoid", "Mul"}),
+    ("hardswish", {"Add", "Clip", "Mul"}),
+    ("hardsigmoid", {"HardSigmoid"}),
+    ("leaky", {"LeakyRelu"}),
+    ("prelu", {"PRelu"}),
+    ("relu", {"Relu"}),
+)

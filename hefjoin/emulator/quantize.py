@@ -1,0 +1,237 @@
+"""Write the quantized form of a graph: QuantizeLinear/DequantizeLinear at every border between layers.
+
+The rules:
+
+1. Activations: unsigned, one scale and zero point per tensor; the range always holds zero, and zero maps to zero.
+2. Kernels: signed, symmetric, one scale per output feature. Bias: 32 bits at the product of both scales.
+3. A layer that only moves values (max pooling, slicing, nearest resize) keeps its input's scale.
+4. Constants that are added or multiplied per channel stay as they are: a kernel of one value per feature, with
+   a scale of its own, is represented exactly.
+5. Four-bit kernels use the fifteen levels -7…7 in an 8-bit container.
+
+Source of rule 1 and 2: affine quantization as in Jacob et al. 2018 (arXiv 1712.05877), section 2.1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+
+from hefjoin.emulator.calibrate import Ranges
+from hefjoin.emulator.graph import Array, Graph, attributes, remove_unused
+from hefjoin.emulator.layers import VIEWS, Layer, find_layers
+
+MOVES_ONLY = frozenset(
+    {"maxpool", "format_conversion", "slice", "feature_splitter", "depth_to_space", "space_to_depth"}
+)
+WEIGHTED_OPS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+
+
+@dataclass(frozen=True)
+class Mode:
+    """Bits of a layer's activations and kernel."""
+
+    activation_bits: int
+    weight_bits: int
+
+
+MODES: Mapping[str, Mode] = {"a8_w8": Mode(8, 8), "a8_w4": Mode(8, 4), "a16_w16": Mode(16, 16)}
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """How a tensor's real values map to integers: real = (integer - zero_point) · scale."""
+
+    scale: float
+    zero_point: int
+    bits: int
+
+
+def encoding(low: float, high: float, bits: int) -> Encoding:
+    """Return the unsigned encoding of the range [low, high], widened to hold zero.
+
+    >>> encoding(-1.0, 1.55, 8)
+    Encoding(scale=0.01, zero_point=100, bits=8)
+    """
+    low, high = min(low, 0.0), max(high, 0.0)
+    levels = (1 << bits) - 1
+    scale = (high - low) / levels or 1.0
+    return Encoding(scale, int(np.clip(round(-low / scale), 0, levels)), bits)
+
+
+def quantized_tensors(model: onnx.ModelProto) -> list[str]:
+    """Return the tensors that a layer hands on: inputs, layer outputs, and what requantizes inside a layer."""
+    names = [info.name for info in model.graph.input]
+    for layer in find_layers(model):
+        names += [*layer.inner, *layer.outputs]
+    return names
+
+
+def quantize(
+    model: onnx.ModelProto, ranges: Ranges, modes: Mapping[str, Mode]
+) -> tuple[onnx.ModelProto, dict[str, Encoding]]:
+    """Return the quantized graph, and the encoding of each tensor at a layer's border.
+
+    Args:
+        model: The full-precision optimized graph; it is left as it was.
+        ranges: Smallest and largest value per tensor of `quantized_tensors`.
+        modes: Bits per layer, by the name of its output tensor; a layer not named is a8_w8.
+    """
+    return _Writer(model, ranges, modes).write()
+
+
+class _Writer:
+    def __init__(self, model: onnx.ModelProto, ranges: Ranges, modes: Mapping[str, Mode]) -> None:
+        self.source = Graph(model)
+        self.layers = find_layers(model)
+        self.modes = modes
+        self.nodes: list[onnx.NodeProto] = []
+        self.constants: dict[str, onnx.TensorProto] = {}
+        self.encodings = self._encodings(ranges)
+
+    def _mode(self, layer: Layer) -> Mode:
+        return self.modes.get(layer.outputs[0], MODES["a8_w8"])
+
+    def _encodings(self, ranges: Ranges) -> dict[str, Encoding]:
+        first = {name: layer for layer in reversed(self.layers) for name in layer.inputs}
+        found = {
+            info.name: encoding(*ranges[info.name], self._mode(first[info.name]).activation_bits)
+            for info in self.source.model.graph.input
+            if info.name in first
+        }
+        for layer in self.layers:
+            bits = self._mode(layer).activation_bits
+            kept = found.get(layer.inputs[0]) if self._moves_only(layer) else None
+            for name in (*layer.inner, *layer.outputs):
+                found[name] = kept or encoding(*ranges[name], bits)
+        return found
+
+    def _moves_only(self, layer: Layer) -> bool:
+        nearest = layer.type == "resize" and attributes(layer.main).get("mode", b"nearest") == b"nearest"
+        return (layer.type in MOVES_ONLY or nearest) and layer.activation == "linear"
+
+    def write(self) -> tuple[onnx.ModelProto, dict[str, Encoding]]:
+        graph = self.source.model.graph
+        renamed = {}
+        for info in graph.input:
+            if info.name in self.encodings:
+                renamed[info.name] = f"{info.name}/dq"
+                self._quantize_dequantize(info.name, info.name, f"{info.name}/dq")
+        weights = {name: mode for layer in self.layers for name, mode in self._kernels(layer)}
+        for node in graph.node:
+            copy = onnx.NodeProto()
+            copy.CopyFrom(node)
+            copy.input[:] = [renamed.get(name, name) for name in node.input]
+            if node.op_type in WEIGHTED_OPS and node.input[1] in weights:
+                self._quantize_kernel(node, copy, weights[node.input[1]])
+            borders = [name for name in node.output if name in self.encodings]
+            copy.output[:] = [f"{name}/float" if name in borders else name for name in node.output]
+            self.nodes.append(copy)
+            for name in borders:
+                self._quantize_dequantize(f"{name}/float", name, name)
+        return self._model(), self.encodings
+
+    def _kernels(self, layer: Layer) -> list[tuple[str, Mode]]:
+        return [(node.input[1], self._mode(layer)) for node in layer.nodes if node.op_type in WEIGHTED_OPS]
+
+    def _quantize_dequantize(self, source: str, name: str, result: str) -> None:
+        code = self.encodings[name]
+        kind, domain = (np.uint8, "") if code.bits == 8 else (np.uint16, "com.microsoft")
+        pair = [
+            self._constant(f"{name}/quant_scale", np.float32(code.scale)),
+            self._constant(f"{name}/quant_zero_point", kind(code.zero_point)),
+        ]
+        quantized = f"{name}/q"
+        self.nodes += [
+            helper.make_node("QuantizeLinear", [source, *pair], [quantized], f"{name}/Q", domain=domain),
+            helper.make_node("DequantizeLinear", [quantized, *pair], [result], f"{name}/DQ", domain=domain),
+        ]
+
+    def _quantize_kernel(self, node: onnx.NodeProto, copy: onnx.NodeProto, mode: Mode) -> None:
+        name = node.input[1]
+        axis = _feature_axis(node, self.source.shapes[name])
+        integers, scales = quantize_kernel(self.source.constant(name), axis, mode.weight_bits)
+        domain = "com.microsoft" if integers.dtype == np.int16 else ""
+        copy.input[1] = self._dequantized(name, integers, scales, axis, domain)
+        behind = self.encodings.get(self._through_views(node.input[0]))
+        if len(node.input) > 2 and behind is not None and mode.weight_bits <= 8 and behind.bits == 8:
+            bias = self.source.constant(node.input[2]).reshape(-1)
+            # A grouped deconvolution repeats its scales for every group.
+            steps = np.resize(scales.astype(np.float64), bias.size) * behind.scale
+            limit = np.iinfo(np.int32).max
+            whole = np.clip(np.round(bias / steps), -limit, limit).astype(np.int32)
+            copy.input[2] = self._dequantized(node.input[2], whole, steps.astype(np.float32), 0, "")
+
+    def _through_views(self, name: str) -> str:
+        while name not in self.encodings and name in self.source.producer:
+            node = self.source.producer[name]
+            if node.op_type not in VIEWS:
+                break
+            name = node.input[0]
+        return name
+
+    def _dequantized(self, name: str, integers: Array, scales: Array, axis: int, domain: str) -> str:
+        result = f"{name}/dq"
+        if f"{name}/q" not in self.constants:
+            inputs = [
+                self._constant(f"{name}/q", integers),
+                self._constant(f"{name}/quant_scale", scales),
+                self._constant(f"{name}/quant_zero_point", np.zeros(scales.shape, dtype=integers.dtype)),
+            ]
+            self.nodes.append(
+                helper.make_node("DequantizeLinear", inputs, [result], f"{name}/DQ", domain=domain, axis=axis)
+            )
+        return result
+
+    def _constant(self, name: str, value: Array | np.generic) -> str:
+        self.constants.setdefault(name, numpy_helper.from_array(np.asarray(value), name))
+        return name
+
+    def _model(self) -> onnx.ModelProto:
+        source = self.source.model
+        used = {name for node in self.nodes for name in node.input}
+        floats = [tensor for name, tensor in self.source.initializers.items() if name in used]
+        graph = helper.make_graph(
+            self.nodes,
+            source.graph.name,
+            source.graph.input,
+            source.graph.output,
+            [*floats, *self.constants.values()],
+        )
+        opsets = [*source.opset_import]
+        if any(node.domain == "com.microsoft" for node in self.nodes):
+            opsets.append(helper.make_opsetid("com.microsoft", 1))
+        model = helper.make_model(graph, opset_imports=opsets, ir_version=source.ir_version)
+        remove_unused(model)
+        return model
+
+
+def quantize_kernel(kernel: Array, axis: int, bits: int) -> tuple[Array, Array]:
+    """Return a kernel's integers and its float32 scales, one per index of `axis`.
+
+    Args:
+        kernel: float32, any shape.
+        axis: The axis of the output features.
+        bits: 4, 8 or 16; integers are int8 up to 8 bits, else int16, symmetric around zero.
+    """
+    top = (1 << (bits - 1)) - 1
+    others = tuple(index for index in range(kernel.ndim) if index != axis)
+    peak = np.max(np.abs(kernel), axis=others, keepdims=True)
+    scale = np.where(peak > 0, peak / top, 1.0).astype(np.float32)
+    integers = np.clip(np.rint(kernel / scale), -top, top).astype(np.int8 if bits <= 8 else np.int16)
+    return integers, scale.reshape(-1)
+
+
+def _feature_axis(node: onnx.NodeProto, shape: tuple[int, ...]) -> int:
+    given = attributes(node)
+    if node.op_type == "Conv":
+        return 0
+    if node.op_type == "ConvTranspose":
+        return 1
+    if node.op_type == "Gemm":
+        return 0 if given.get("transB") else 1
+    return len(shape) - 1

@@ -1,0 +1,377 @@
+"""Reads and writes a HAR, the archive in which the compiler keeps a network between its steps.
+
+A HAR (Hailo Archive) is a tar; all members are `<model name><suffix>`: `.metadata.json` says the state and names
+the HN member, `.hn` is the graph as JSON (shapes NHWC, batch -1; layers `<scope>/<layer>`), `.npz` and others hold
+the weights. Layout taken from a HAR of DFC 3.33. The one rule: nothing in an archive decides where we write or how
+much we read.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import math
+import tarfile
+import uuid
+import zlib
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import IO, Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from hefjoin.artifacts import CHUNK_BYTES
+from hefjoin.errors import InputError, StoreError
+from hefjoin.formats.hef_emulated import EMULATOR_SUFFIX
+
+METADATA_SUFFIX, HN_SUFFIX = ".metadata.json", ".hn"
+TEXT_LIMIT_BYTES = 64 << 20
+"""The graphs of large networks take a few MiB."""
+MEMBERS_LIMIT = 1000
+GZIP_MAGIC = b"\x1f\x8b"
+
+PARSE_AGAIN = "parse the model again to get a whole HAR"
+
+# What tarfile, gzip and zlib are known to raise on damaged archives (fuzzed in tests/unit/test_har.py).
+_DAMAGED = (tarfile.TarError, OSError, EOFError, zlib.error, ValueError, OverflowError, LookupError, RecursionError)
+
+Shape = tuple[int, ...]
+Model = TypeVar("Model", bound=BaseModel)
+
+
+class HarLayer(BaseModel):
+    """One layer of the HN; shapes are (batch, height, width, features), batch -1."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    name: str
+    """`<scope>/<layer>`."""
+    type: str
+    inputs: tuple[str, ...] = Field((), alias="input")
+    outputs: tuple[str, ...] = Field((), alias="output")
+    input_shapes: tuple[Shape, ...] = ()
+    output_shapes: tuple[Shape, ...] = ()
+    original_names: tuple[str, ...] = ()
+    """Names of the nodes of the model it was made from."""
+    params: dict[str, Any] = {}
+
+    @property
+    def scope(self) -> str:
+        """The model it came from, where several are joined."""
+        return self.name.rpartition("/")[0]
+
+    @property
+    def parameters(self) -> int:
+        """Count the weights: the kernel, and one bias for each output feature of a layer that has a kernel.
+
+        Every kernel of a parsed network has a bias, because batch normalization is folded into it. Scale and shift
+        layers and constants are not counted: the HN does not give their sizes.
+        """
+        kernel = self.params.get("kernel_shape")
+        if not (isinstance(kernel, list) and kernel and all(isinstance(size, int) for size in kernel)):
+            return 0
+        return math.prod(kernel) + (
+            self.output_shapes[0][-1] if self.output_shapes and self.output_shapes[0] else 0
+        )
+
+
+@dataclass(frozen=True)
+class Har:
+    """What a HAR says about its network; weights are not read."""
+
+    model_name: str
+    state: str
+    """`hailo_model`, `fp_optimized_model`, `quantized_model` or `compiled_model`."""
+    hw_arch: str
+    sdk_version: str
+    is_emulated: bool
+    scopes: tuple[str, ...]
+    layers: tuple[HarLayer, ...]
+    """In file order."""
+    members: tuple[str, ...]
+
+    @property
+    def inputs(self) -> tuple[HarLayer, ...]:
+        """The layers the host feeds."""
+        return tuple(layer for layer in self.layers if layer.type == "input_layer")
+
+    @property
+    def outputs(self) -> tuple[HarLayer, ...]:
+        """The layers the host reads."""
+        return tuple(layer for layer in self.layers if layer.type == "output_layer")
+
+    @property
+    def layer_counts(self) -> dict[str, int]:
+        """How many layers there are of each type, the most frequent first."""
+        return dict(Counter(layer.type for layer in self.layers).most_common())
+
+    @property
+    def parameters(self) -> int:
+        """Weights and biases of all layers with a kernel, see `HarLayer.parameters`."""
+        return sum(layer.parameters for layer in self.layers)
+
+
+class _Metadata(BaseModel):
+    model_config = ConfigDict(extra="ignore", protected_namespaces=())
+
+    state: str
+    model_name: str | None = None
+    sdk_version: str = ""
+    hw_arch: str = ""
+    hn: str | None = None
+
+
+class _NetParams(BaseModel):
+    model_config = ConfigDict(extra="ignore")
+
+    net_scopes: tuple[str, ...] = ()
+
+
+class _Hn(BaseModel):
+    model_config = ConfigDict(extra="ignore")
+
+    net_params: _NetParams = _NetParams()
+    layers: tuple[HarLayer, ...]
+
+    @field_validator("layers", mode="before")
+    @classmethod
+    def _named(cls, layers: Any) -> Any:
+        """Move the keys of the layers into them."""
+        if not isinstance(layers, dict):
+            return layers
+        return [{**layer, "name": name} if isinstance(layer, dict) else layer for name, layer in layers.items()]
+
+
+def read(path: Path | str) -> Har:
+    """Read metadata and graph of a HAR (tar or tar.gz).
+
+    Raises:
+        InputError: the file is missing or no archive, a member is a link, a device or lies outside, metadata or
+            graph is missing, larger than `TEXT_LIMIT_BYTES`, no JSON or not of the expected form.
+    """
+    path = Path(path)
+    with _open(path) as archive:
+        prefix = archive.prefix
+        metadata = _parsed(_Metadata, archive, f"{prefix}{METADATA_SUFFIX}")
+        hn = _parsed(_Hn, archive, metadata.hn or f"{prefix}{HN_SUFFIX}")
+    return Har(
+        model_name=metadata.model_name or prefix,
+        state=metadata.state,
+        hw_arch=metadata.hw_arch,
+        sdk_version=metadata.sdk_version,
+        is_emulated=metadata.sdk_version.endswith(EMULATOR_SUFFIX),
+        scopes=hn.net_params.net_scopes or tuple(dict.fromkeys(layer.scope for layer in hn.layers)),
+        layers=hn.layers,
+        members=tuple(archive.members),
+    )
+
+
+def read_member(path: Path | str, suffix: str, limit_bytes: int = TEXT_LIMIT_BYTES) -> bytes:
+    """Return the member `<model name><suffix>`.
+
+    Raises:
+        InputError: as `read`; or there is no such member, or it is larger than `limit_bytes`.
+    """
+    with _open(Path(path)) as archive:
+        return archive.read(f"{archive.prefix}{suffix}", limit_bytes)
+
+
+def extract_member(path: Path | str, suffix: str, destination: Path) -> None:
+    """Copy the member `<model name><suffix>` to a file, in chunks, whatever its size.
+
+    Raises:
+        InputError: as `read`; or there is no such member.
+        StoreError: the destination cannot be written; nothing is left of it.
+    """
+    with _open(Path(path)) as archive, _replacing(destination) as stream:
+        for chunk in archive.chunks(f"{archive.prefix}{suffix}"):
+            stream.write(chunk)
+
+
+def write(
+    path: Path,
+    *,
+    model_name: str,
+    metadata: Mapping[str, Any],
+    hn: Mapping[str, Any],
+    members: Mapping[str, bytes | Path],
+) -> None:
+    """Write a HAR; equal content gives equal bytes (no times, no owners, members sorted).
+
+    Args:
+        path: replaced at once when the archive is whole.
+        model_name: the start of every member's name; a plain file name.
+        metadata: at least `state`, `sdk_version` and `hw_arch`; `model_name` and `hn` are added.
+        hn: the graph; the order of its layers is kept.
+        members: suffix with its dot, to bytes or to a file.
+
+    Raises:
+        StoreError: the archive cannot be written; an older one is left as it was.
+        ValueError: the model name is no plain file name, or a suffix is taken.
+    """
+    taken = {METADATA_SUFFIX, HN_SUFFIX} & members.keys()
+    if PurePosixPath(model_name).name != model_name or taken:
+        raise ValueError(f"model name {model_name!r} must be a plain file name; suffixes taken: {sorted(taken)}")
+    full = {**metadata, "model_name": model_name, "hn": f"{model_name}{HN_SUFFIX}"}
+    texts = {
+        METADATA_SUFFIX: json.dumps(full, sort_keys=True, allow_nan=False).encode(),
+        HN_SUFFIX: json.dumps(hn, indent=1, allow_nan=False).encode(),
+    }
+    with (
+        _replacing(path) as stream,
+        tarfile.open(fileobj=stream, mode="w", format=tarfile.PAX_FORMAT) as archive,
+    ):
+        contents: dict[str, bytes | Path] = {**texts, **members}
+        for suffix in sorted(contents):
+            _add(archive, f"{model_name}{suffix}", contents[suffix])
+
+
+def _add(archive: tarfile.TarFile, name: str, content: bytes | Path) -> None:
+    entry = tarfile.TarInfo(name)
+    if isinstance(content, Path):
+        entry.size = content.stat().st_size
+        with content.open("rb") as stream:
+            archive.addfile(entry, stream)
+    else:
+        entry.size = len(content)
+        archive.addfile(entry, io.BytesIO(content))
+
+
+class _Guarded:
+    """A stream that refuses what only a damaged archive asks for: to read backwards or everything at once."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def read(self, size: int = -1) -> bytes:
+        if not 0 <= size <= TEXT_LIMIT_BYTES:
+            raise tarfile.ReadError(f"a header asks for {size} bytes")
+        content: bytes = self._stream.read(size)
+        return content
+
+    def seek(self, offset: int) -> int:
+        place: int = self._stream.seek(offset)
+        return place
+
+    def tell(self) -> int:
+        place: int = self._stream.tell()
+        return place
+
+
+@dataclass(frozen=True)
+class _Archive:
+    path: Path
+    tar: tarfile.TarFile
+    members: dict[str, tarfile.TarInfo]
+    prefix: str
+    """The name of the metadata member without its suffix."""
+
+    def chunks(self, name: str) -> Iterator[bytes]:
+        """Yield the content of one member."""
+        if name not in self.members:
+            known = ", ".join(sorted(self.members))
+            raise InputError(f"{self.path}: no member {name!r}, it has {known}; {PARSE_AGAIN}")
+        with _reading(self.path):
+            stream = self.tar.extractfile(self.members[name])
+        assert stream is not None, "only links and directories have no content, and they were refused"
+        while True:
+            with _reading(self.path):
+                chunk = stream.read(CHUNK_BYTES)
+            if not chunk:
+                return
+            yield chunk
+
+    def read(self, name: str, limit_bytes: int = TEXT_LIMIT_BYTES) -> bytes:
+        """Return one member that is not larger than `limit_bytes`."""
+        if name in self.members and self.members[name].size > limit_bytes:
+            raise InputError(
+                f"{self.path}: member {name!r} takes {self.members[name].size:,} bytes, at most {limit_bytes:,} "
+                f"are read; {PARSE_AGAIN}"
+            )
+        return b"".join(self.chunks(name))
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Turn what the libraries raise on a damaged archive into an `InputError`."""
+    try:
+        yield
+    except _DAMAGED as error:
+        raise InputError(f"{path}: no tar archive, or a damaged one ({error}); {PARSE_AGAIN}") from error
+
+
+@contextmanager
+def _open(path: Path) -> Iterator[_Archive]:
+    """Open a HAR and look at all member headers first."""
+    with ExitStack() as stack:
+        with _reading(path):
+            if not path.is_file():
+                raise InputError(f"{path}: no file there; give the path of a HAR")
+            plain: IO[bytes] = stack.enter_context(path.open("rb"))
+            is_gzip = plain.read(2) == GZIP_MAGIC
+            plain.seek(0)
+            stream: Any = _Guarded(gzip.GzipFile(fileobj=plain) if is_gzip else plain)
+            tar = stack.enter_context(tarfile.open(fileobj=stream, mode="r:"))
+            members = _members(path, tar)
+        yield _Archive(path, tar, members, _prefix(path, members))
+
+
+def _members(path: Path, tar: tarfile.TarFile) -> dict[str, tarfile.TarInfo]:
+    members: dict[str, tarfile.TarInfo] = {}
+    for entry in tar:
+        name = PurePosixPath(entry.name)
+        if not entry.isreg() or entry.issparse() or entry.size < 0 or name.is_absolute() or ".." in name.parts:
+            raise InputError(
+                f"{path}: member {entry.name!r} is no plain file inside the archive (but a link, a device, a "
+                "directory or a path that leads out); a HAR holds none: do not trust this one"
+            )
+        if len(members) == MEMBERS_LIMIT:
+            raise InputError(f"{path}: more than {MEMBERS_LIMIT} members, a HAR has about ten; {PARSE_AGAIN}")
+        members[entry.name] = entry
+    return members
+
+
+def _prefix(path: Path, members: Mapping[str, Any]) -> str:
+    found = [name for name in members if name.endswith(METADATA_SUFFIX)]
+    if len(found) != 1:
+        known = ", ".join(sorted(members)) or "nothing"
+        raise InputError(
+            f"{path}: {len(found)} members end in {METADATA_SUFFIX}, a HAR has one (the archive holds {known}); "
+            f"{PARSE_AGAIN}"
+        )
+    return found[0].removesuffix(METADATA_SUFFIX)
+
+
+def _parsed(model: type[Model], archive: _Archive, name: str) -> Model:
+    """Return a JSON member as `model`."""
+    text = archive.read(name)
+    try:
+        return model.model_validate(json.loads(text))
+    except ValidationError as error:
+        problems = [f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors()]
+        more = f" and {len(problems) - 10} more" if len(problems) > 10 else ""
+        raise InputError(
+            f"{archive.path}: {name} is not what a HAR holds there: {'; '.join(problems[:10])}{more}; {PARSE_AGAIN}"
+        ) from error
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{archive.path}: {name} is no JSON ({error}); {PARSE_AGAIN}") from error
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[IO[bytes]]:
+    """Write under a temporary name beside `path`, then rename; leave nothing behind on an error."""
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
+    try:
+        with temporary.open("xb") as stream:
+            yield stream
+        temporary.replace(path)
+    except OSError as error:
+        raise StoreError(
+            f"{path}: cannot be written: {error.strerror or error}; free space or choose another directory"
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,313 @@
+"""The store in S3, or in any server that speaks it, and what is read from S3 that hefjoin did not write.
+
+The one rule: the only condition relied on is `If-None-Match: *` on PutObject, because servers disagree on all
+others; a server that ignores even this one is refused at the first write. Endpoint, region, credentials and
+number of attempts come from the usual AWS variables and profiles (`AWS_ENDPOINT_URL`, `AWS_PROFILE`, …).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Lock
+from typing import Any
+from uuid import uuid4
+
+from hefjoin.artifacts import CHUNK_BYTES, Ref
+from hefjoin.errors import InputError
+from hefjoin.stores import Store, changed, missing, object_name, os_errors, partial_file, store_error
+
+CONNECT_SECONDS = 10
+DOWNLOAD_QUEUE_CHUNKS = 64
+"""Chunks of 256 KiB that may wait for the disk: 16 MiB, where boto3's default allows 250 MiB."""
+
+_CREDENTIALS = (
+    "credentials",
+    "Check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN, or AWS_PROFILE.",
+)
+_PERMISSION = ("permission", "Allow this key s3:GetObject, s3:PutObject and s3:ListBucket on the bucket.")
+_BUCKET = ("bucket", "Create the bucket, or correct its name in the URI.")
+_FULL = ("full", "Free some space on the server, or choose another store.")
+_UNSUPPORTED = (
+    "unsupported",
+    "Use a server that honours If-None-Match on PutObject, as AWS S3, SeaweedFS and Ceph do.",
+)
+_UNAVAILABLE = ("unavailable", "Try again; if it stays, check AWS_ENDPOINT_URL and the server.")
+_SETTINGS = ("settings", "Check the URI, AWS_ENDPOINT_URL, AWS_REGION and the AWS profile.")
+_CODES = {
+    "NoSuchBucket": _BUCKET,
+    "InvalidBucketName": _BUCKET,
+    "InvalidAccessKeyId": _CREDENTIALS,
+    "SignatureDoesNotMatch": _CREDENTIALS,
+    "InvalidToken": _CREDENTIALS,
+    "ExpiredToken": _CREDENTIALS,
+    "RequestTimeTooSkewed": ("clock", "Set this machine's clock: it differs from the server's by minutes."),
+    "AuthorizationHeaderMalformed": _SETTINGS,
+    "PermanentRedirect": _SETTINGS,
+    "AccessDenied": _PERMISSION,
+    "AllAccessDisabled": _PERMISSION,
+    "QuotaExceeded": _FULL,
+    "NotImplemented": _UNSUPPORTED,
+    "RequestTimeout": _UNAVAILABLE,
+    "SlowDown": _UNAVAILABLE,
+    "Throttling": _UNAVAILABLE,
+    "ThrottlingException": _UNAVAILABLE,
+    "ConditionalRequestConflict": _UNAVAILABLE,
+}
+_STATUSES = {403: _PERMISSION, 429: _UNAVAILABLE, 501: _UNSUPPORTED, 507: _FULL}
+
+
+class S3Store(Store):
+    """Artifacts and records below `s3://bucket/prefix`; holds one client and its connections.
+
+    An object is hashed first and uploaded straight to its final key, which S3 shows only when it is whole.
+    Its sha256 is in its metadata too. `.probe` below the prefix is what the server was probed with.
+    """
+
+    def __init__(self, uri: str) -> None:
+        self._bucket, prefix = split_uri(uri)
+        self._prefix = f"{prefix.rstrip('/')}/" if prefix else ""
+        self.uri = f"s3://{self._bucket}/{self._prefix}".rstrip("/")
+        self._client = _client(self.uri)
+        self._lock = Lock()
+        self._is_probed = False
+
+    @contextmanager
+    def _errors(self, doing: str) -> Iterator[None]:
+        with os_errors(doing, self.uri), s3_errors(doing, self.uri):
+            yield
+
+    def _is_intact(self, ref: Ref) -> bool:
+        if self._size_bytes(ref) != ref.size_bytes:
+            return False
+        digest = hashlib.sha256()
+        answer = self._client.get_object(Bucket=self._bucket, Key=self._object_key(ref))
+        for chunk in answer["Body"].iter_chunks(CHUNK_BYTES):
+            digest.update(chunk)
+        return digest.hexdigest() == ref.sha256
+
+    def _add(self, path: Path, ref: Ref, before: os.stat_result) -> None:
+        self._probe()
+        key = self._object_key(ref)
+        metadata = {"Metadata": {"sha256": ref.sha256}}
+        self._client.upload_file(str(path), self._bucket, key, ExtraArgs=metadata, Config=_transfer_config())
+        after = path.stat()
+        if (after.st_size, after.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
+            self._client.delete_object(Bucket=self._bucket, Key=key)
+            raise changed(path, self.uri)
+
+    def _fetch(self, ref: Ref, partial: Path) -> bool:
+        return _download(self._client, self._bucket, self._object_key(ref), partial)
+
+    def _size_bytes(self, ref: Ref) -> int | None:
+        return _size_bytes(self._client, self._bucket, self._object_key(ref))
+
+    def _create(self, name: str, body: bytes) -> bool:
+        self._probe()
+        return self._put_new(name, body)
+
+    def _replace(self, name: str, body: bytes) -> None:
+        self._probe()
+        self._client.put_object(Bucket=self._bucket, Key=self._prefix + name, Body=body)
+
+    def _read(self, name: str) -> bytes | None:
+        from botocore.exceptions import ClientError
+
+        try:
+            answer = self._client.get_object(Bucket=self._bucket, Key=self._prefix + name)
+        except ClientError as error:
+            if error.response["Error"]["Code"] == "NoSuchKey":
+                return None
+            raise
+        body: bytes = answer["Body"].read()
+        return body
+
+    def _names(self, folder: str) -> Iterator[str]:
+        for key in _keys(self._client, self._bucket, self._prefix + folder):
+            yield key.removeprefix(self._prefix)
+
+    def _object_key(self, ref: Ref) -> str:
+        return self._prefix + object_name(ref.sha256, ref.media)
+
+    def _put_new(self, name: str, body: bytes) -> bool:
+        """Put a key that must not exist and say whether this call made it.
+
+        When an answer is lost, botocore asks again and is refused by the very object that it made: so each
+        call leaves a mark of its own in the metadata, and looks for it when a repeated request was refused.
+        """
+        from botocore.exceptions import ClientError
+
+        target = {"Bucket": self._bucket, "Key": self._prefix + name}
+        mark = uuid4().hex
+        try:
+            self._client.put_object(**target, Body=body, IfNoneMatch="*", Metadata={"writer": mark})
+        except ClientError as error:
+            answer = error.response["ResponseMetadata"]
+            if answer["HTTPStatusCode"] != 412:
+                raise
+            if not answer.get("RetryAttempts"):
+                return False
+            return mark in self._client.head_object(**target)["Metadata"].values()
+        return True
+
+    def _probe(self) -> None:
+        """Refuse a server that ignores `If-None-Match`: of two puts of one key the second must fail."""
+        with self._lock:
+            if self._is_probed:
+                return
+            if self._put_new(".probe", b"{}") and self._put_new(".probe", b"{}"):
+                reason, next_step = _UNSUPPORTED
+                message = (
+                    f"the server of {self.uri} ignores If-None-Match: it let one key be created twice, "
+                    f"so two builds could overwrite each other's records. {next_step}"
+                )
+                raise store_error(message, reason, self.uri)
+            self._is_probed = True
+
+
+def split_uri(uri: str) -> tuple[str, str]:
+    """Return bucket and key, or prefix, of an S3 URI.
+
+    >>> split_uri("s3://models/2024/resnet.onnx")
+    ('models', '2024/resnet.onnx')
+    """
+    scheme, _, rest = uri.partition("://")
+    bucket, _, key = rest.partition("/")
+    if scheme.lower() != "s3" or not bucket:
+        raise InputError(f"{uri!r} names nothing in S3. Write `s3://bucket/key`.")
+    return bucket, key.lstrip("/")
+
+
+def list_objects(prefix_uri: str) -> list[str]:
+    """Return the URIs of all objects whose key begins with the prefix, sorted.
+
+    Raises:
+        StoreError: the bucket is missing, not permitted or out of reach.
+    """
+    bucket, prefix = split_uri(prefix_uri)
+    with s3_errors(f"list {prefix_uri}", prefix_uri):
+        return sorted(f"s3://{bucket}/{key}" for key in _keys(_client(prefix_uri), bucket, prefix))
+
+
+def fetch_objects(destinations: Mapping[str, Path]) -> None:
+    """Download each URI to its file, through a temporary name; folders are made, old files are replaced.
+
+    Raises:
+        StoreError: an object is `missing` or cannot be read, or a file cannot be written.
+    """
+    client = None
+    for uri, destination in destinations.items():
+        bucket, key = split_uri(uri)
+        client = client or _client(uri)
+        doing = f"download {uri} to {destination}"
+        with os_errors(doing, uri), s3_errors(doing, uri):
+            destination.parent.mkdir(parents=True, exist_ok=True)
+            with partial_file(destination.parent) as partial:
+                if not _download(client, bucket, key, partial):
+                    raise missing(uri)
+                partial.replace(destination)
+
+
+def fetch_object(uri: str, destination: Path) -> Path:
+    """Download one object, as `fetch_objects` does, and return its file."""
+    fetch_objects({uri: destination})
+    return destination
+
+
+def _client(uri: str) -> Any:
+    """Return a client with connections of its own; digests are ours, so what a server says of them is not asked."""
+    from boto3.session import Session
+    from botocore.config import Config
+
+    config = Config(
+        retries={"mode": "standard"},
+        connect_timeout=CONNECT_SECONDS,
+        max_pool_connections=32,
+        response_checksum_validation="when_required",
+    )
+    with s3_errors(f"open {uri}", uri):
+        try:
+            return Session().client("s3", config=config)
+        except ValueError as error:
+            reason, next_step = _SETTINGS
+            raise store_error(f"cannot open {uri}: {error}. {next_step}", reason, uri) from error
+
+
+def _transfer_config() -> Any:
+    from boto3.s3.transfer import TransferConfig
+
+    return TransferConfig(max_io_queue=DOWNLOAD_QUEUE_CHUNKS, preferred_transfer_client="classic")
+
+
+def _download(client: Any, bucket: str, key: str, partial: Path) -> bool:
+    if _size_bytes(client, bucket, key) is None:
+        return False
+    client.download_file(bucket, key, str(partial), Config=_transfer_config())
+    return True
+
+
+def _size_bytes(client: Any, bucket: str, key: str) -> int | None:
+    """Return an object's size, or None where it is missing.
+
+    The answer to HEAD has no body, so a refusal does not say why: then the key is listed, which does.
+    """
+    from botocore.exceptions import ClientError
+
+    try:
+        size_bytes: int = client.head_object(Bucket=bucket, Key=key)["ContentLength"]
+    except ClientError as error:
+        client.list_objects_v2(Bucket=bucket, Prefix=key, MaxKeys=1)
+        if error.response["ResponseMetadata"]["HTTPStatusCode"] == 404:
+            return None
+        raise
+    return size_bytes
+
+
+def _keys(client: Any, bucket: str, prefix: str) -> Iterator[str]:
+    for page in client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
+        for entry in page.get("Contents", []):
+            yield entry["Key"]
+
+
+@contextmanager
+def s3_errors(doing: str, uri: str) -> Iterator[None]:
+    """Turn the errors of botocore and boto3 into a `StoreError` that begins "cannot <doing>"."""
+    from boto3.exceptions import Boto3Error
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    try:
+        yield
+    except (BotoCoreError, ClientError, Boto3Error) as error:
+        cause = _cause(error)
+        reason, next_step = _fault(cause)
+        raise store_error(f"cannot {doing}: {cause}. {next_step}", reason, uri) from error
+
+
+def _cause(error: Exception) -> Exception:
+    """Return what lies under the two errors in which s3transfer and boto3 wrap another."""
+    from boto3.exceptions import RetriesExceededError, S3UploadFailedError
+
+    if isinstance(error, RetriesExceededError):
+        return error.last_exception  # type: ignore[no-any-return]
+    if isinstance(error, S3UploadFailedError) and isinstance(error.__context__, Exception):
+        return error.__context__
+    return error
+
+
+def _fault(error: Exception) -> tuple[str, str]:
+    from botocore import exceptions as botocore
+
+    if isinstance(error, botocore.ClientError):
+        code, status = error.response["Error"]["Code"], error.response["ResponseMetadata"]["HTTPStatusCode"]
+        unnamed = _UNAVAILABLE if status >= 500 else ("refused", "Check the store's URI and the server's log.")
+        return _CODES.get(code) or _STATUSES.get(status) or unnamed
+    if isinstance(error, botocore.NoCredentialsError | botocore.PartialCredentialsError | botocore.ProfileNotFound):
+        return _CREDENTIALS
+    network = (botocore.HTTPClientError, botocore.ConnectionError, botocore.IncompleteReadError)
+    if isinstance(error, network) and not isinstance(error, botocore.SSLError):
+        return _UNAVAILABLE
+    # What RetriesExceededError carried and is none of botocore's: the socket's own error.
+    return _SETTINGS if isinstance(error, botocore.BotoCoreError) else _UNAVAILABLE

@@ -1,0 +1,517 @@
+"""The contract on both stores, and what only one of them can suffer.
+
+S3 is moto's real HTTP server on loopback. It forgives much, so a server that ignores If-None-Match, loses an
+answer or refuses a request is played by `Front`: a real HTTP server before moto, which meddles with the traffic.
+"""
+
+import errno
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from http.client import HTTPConnection
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any, ClassVar
+from urllib.parse import unquote
+from urllib.request import Request, urlopen
+
+import boto3
+import pytest
+from moto.server import ThreadedMotoServer
+from store_contract import StoreContract, refusal
+
+from hefjoin.artifacts import Ref
+from hefjoin.errors import HefJoinError, InputError
+from hefjoin.stores import Store, open_store
+from hefjoin.stores.s3 import fetch_object, fetch_objects, list_objects
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+class TestLocalStore(StoreContract):
+    @pytest.fixture
+    def store(self, tmp_path: Path) -> Store:
+        return open_store(str(tmp_path / "a store"))
+
+    def stored(self, store: Store) -> set[str]:
+        root = folder_of(store)
+        return {path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file()}
+
+    def damage(self, store: Store, ref: Ref) -> None:
+        path = object_of(store, ref)
+        body = bytearray(path.read_bytes())
+        body[len(body) // 2] ^= 1
+        path.chmod(0o644)
+        path.write_bytes(body)
+
+    def remove(self, store: Store, ref: Ref) -> None:
+        object_of(store, ref).unlink()
+
+    def test_objects_are_read_only_and_linked_not_copied(self, store: Store, model: Path, tmp_path: Path) -> None:
+        ref = store.put(model, "onnx")
+        assert object_of(store, ref).stat().st_mode & 0o222 == 0
+        assert store.get(ref, tmp_path / "copy").samefile(object_of(store, ref))
+        assert not model.samefile(object_of(store, ref))
+
+    def test_from_another_file_system_an_artifact_is_copied(self, tmp_path: Path) -> None:
+        outcomes, _ = on_own_disk(
+            tmp_path,
+            "size=1m",
+            "Path('model').write_text('weights')",
+            "store.get(store.put(Path('model'), 'onnx'), Path('copy'))",
+        )
+        assert outcomes == [None]
+        assert (tmp_path / "copy").read_text() == "weights"
+
+    def test_a_file_system_without_hard_links_is_refused(
+        self, store: Store, model: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The system call is the one thing imitated: such a file system (FAT) is not to be had everywhere."""
+
+        def no_links(*_: object) -> None:
+            raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+        monkeypatch.setattr(os, "link", no_links)
+        error = refusal(lambda: store.create_record("a", {}))
+        assert (error.attributes["reason"], error.is_transient) == ("unsupported", False)
+        assert "hard links" in error.message
+        assert self.stored(store) == set()
+
+    def test_what_is_no_json_object_is_not_a_record(self, store: Store) -> None:
+        store.create_record("names/one", {})
+        for body in (b"", b"[1]", b'{"cut', b"\xff"):
+            (folder_of(store) / "names" / "one.json").write_bytes(body)
+            assert refusal(lambda: store.read_record("names/one")).attributes["reason"] == "damaged"
+
+    def test_a_moved_store_still_finds_its_artifacts(self, store: Store, model: Path, tmp_path: Path) -> None:
+        ref = store.put(model, "onnx")
+        moved = folder_of(store).rename(tmp_path / "moved")
+        assert open_store(str(moved)).get(ref, tmp_path / "copy").read_bytes() == model.read_bytes()
+
+    def test_opening_and_reading_write_nothing(self, store: Store) -> None:
+        assert store.read_record("names/one") is None
+        assert store.list_records("names") == []
+        assert not folder_of(store).exists()
+
+    def test_a_store_below_a_file_is_refused(self, model: Path) -> None:
+        store = open_store(f"{model}/store")
+        ref = Ref(uri="", sha256="0" * 64, size_bytes=1, media="onnx")
+        calls: list[Callable[[], object]] = [
+            lambda: store.put(model, "onnx"),
+            lambda: store.create_record("a", {}),
+            lambda: store.read_record("a"),
+            lambda: store.list_records("a"),
+            lambda: store.has(ref),
+        ]
+        for call in calls:
+            error = refusal(call)
+            assert (error.attributes["reason"], error.is_transient) == ("path", False)
+            assert str(model) in error.message
+
+    def test_processes_that_put_the_same_bytes_at_once_agree(self, store: Store, model: Path) -> None:
+        code = "import sys; from pathlib import Path; from hefjoin.stores import open_store\n"
+        code += "store = open_store(sys.argv[1]); input()\n"
+        code += "print(store.put(Path(sys.argv[2]), 'onnx').model_dump_json())"
+        command = [sys.executable, "-c", code, store.uri, str(model)]
+        pipe = subprocess.PIPE
+        processes = [subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) for _ in range(4)]
+        with ThreadPoolExecutor(4) as pool:
+            answers = list(pool.map(lambda process: process.communicate("\n")[0], processes))
+        refs = {Ref.model_validate_json(answer) for answer in answers}
+        assert refs == {store.put(model, "onnx")}
+        assert len(self.stored(store)) == 1
+
+    def test_a_full_disk_is_named_and_keeps_no_part(self, tmp_path: Path) -> None:
+        outcomes, left = on_own_disk(
+            tmp_path,
+            "size=1m",
+            "Path('big').write_bytes(bytes(2 << 20))",
+            "store.put(Path('big'), 'har')",
+            "store.create_record('names/big', {'x': 'x' * (2 << 20)})",
+        )
+        for error in outcomes:
+            assert error is not None
+            assert (error.attributes["reason"], error.is_transient) == ("full", False)
+            assert "No space left" in error.message
+        assert "2,097,152 bytes" in str(outcomes[0])
+        assert left == []
+
+    def test_a_read_only_disk_is_named(self, tmp_path: Path) -> None:
+        outcomes, left = on_own_disk(
+            tmp_path,
+            "ro",
+            "Path('small').touch()",
+            "store.put(Path('small'), 'har')",
+            "store.create_record('a', {})",
+        )
+        for error in outcomes:
+            assert error is not None
+            assert (error.attributes["reason"], error.is_transient) == ("permission", False)
+            assert "disk" in error.message
+        assert left == []
+
+
+def folder_of(store: Store) -> Path:
+    return Path(unquote(store.uri.removeprefix("file://")))
+
+
+def object_of(store: Store, ref: Ref) -> Path:
+    return folder_of(store) / "objects" / "sha256" / ref.sha256[:2] / f"{ref.sha256}.{ref.media}"
+
+
+def on_own_disk(
+    tmp_path: Path, options: str, prepare: str, *calls: str
+) -> tuple[list[HefJoinError | None], list[str]]:
+    """Run calls on a store on a tmpfs that only its process sees: return each call's error and the files left."""
+    tries = "".join(
+        f"try: {call}\nexcept StoreError as error: errors.append(error.to_json())\nelse: errors.append(None)\n"
+        for call in calls
+    )
+    script = (
+        "import json; from pathlib import Path; from hefjoin.stores import open_store\n"
+        f"from hefjoin.errors import StoreError\n{prepare}\nstore, errors = open_store('disk/store'), []\n{tries}"
+        "left = [str(path) for path in Path('disk').rglob('*') if path.is_file()]\n"
+        "print(json.dumps([errors, left]))"
+    )
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "script.py").write_text(script)
+    mount = f'mount -t tmpfs -o {options} none disk || exit 77; exec "{sys.executable}" script.py'
+    command = ["unshare", "--mount", "--map-root-user", "sh", "-c", mount]
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    try:
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        pytest.skip("no `unshare` here to mount a small disk with")
+    if done.returncode == 77 or done.stderr.startswith("unshare"):
+        pytest.skip(f"this user may not mount a small disk: {done.stderr.strip()}")
+    assert done.returncode == 0, done.stderr
+    outcomes, left = json.loads(done.stdout)
+    return [outcome and HefJoinError.from_json(outcome) for outcome in outcomes], left
+
+
+@pytest.fixture(scope="module")
+def moto() -> Iterator[str]:
+    """The address of moto's server."""
+    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def bucket(moto: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """An empty bucket `models` on moto, to which the environment points: its boto3 client."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    for name, value in {
+        "AWS_ENDPOINT_URL": moto,
+        "AWS_ACCESS_KEY_ID": "key",
+        "AWS_SECRET_ACCESS_KEY": "secret",
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "AWS_CONFIG_FILE": os.devnull,
+        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+        "AWS_MAX_ATTEMPTS": "2",
+    }.items():
+        monkeypatch.setenv(name, value)
+    urlopen(Request(f"{moto}/moto-api/reset", method="POST")).close()
+    client = boto3.session.Session().client("s3")
+    client.create_bucket(Bucket="models")
+    yield client
+    client.close()
+
+
+class TestS3Store(StoreContract):
+    @pytest.fixture
+    def store(self, bucket: Any) -> Store:
+        self.client = bucket
+        return open_store("s3://models/some/prefix/")
+
+    def stored(self, store: Store) -> set[str]:
+        listed = self.client.list_objects_v2(Bucket="models").get("Contents", [])
+        return {entry["Key"].removeprefix("some/prefix/") for entry in listed}
+
+    def damage(self, store: Store, ref: Ref) -> None:
+        target = key_of(ref)
+        answer = self.client.get_object(**target)
+        body = bytearray(answer["Body"].read())
+        body[len(body) // 2] ^= 1
+        self.client.put_object(**target, Body=bytes(body), Metadata=answer["Metadata"])
+
+    def remove(self, store: Store, ref: Ref) -> None:
+        self.client.delete_object(**key_of(ref))
+
+    def test_the_digest_is_in_the_metadata(self, store: Store, model: Path, bucket: Any) -> None:
+        ref = store.put(model, "onnx")
+        assert bucket.head_object(**key_of(ref))["Metadata"] == {"sha256": ref.sha256}
+
+    def test_without_a_prefix_the_bucket_is_the_store(self, bucket: Any, model: Path, tmp_path: Path) -> None:
+        store = open_store("s3://models")
+        ref = store.put(model, "onnx")
+        assert ref.uri.startswith("s3://models/objects/sha256/")
+        assert store.get(ref, tmp_path / "copy").read_bytes() == model.read_bytes()
+        assert store.create_record("names/one", {})
+        assert store.list_records("names") == ["names/one"]
+
+    def test_a_missing_bucket_is_named_by_every_call(self, bucket: Any, model: Path, tmp_path: Path) -> None:
+        store = open_store("s3://nowhere/prefix")
+        ref = Ref(uri="", sha256="0" * 64, size_bytes=1, media="onnx")
+        calls: list[Callable[[], object]] = [
+            lambda: store.put(model, "onnx"),
+            lambda: store.get(ref, tmp_path / "copy"),
+            lambda: store.has(ref),
+            lambda: store.create_record("a", {}),
+            lambda: store.replace_record("a", {}),
+            lambda: store.read_record("a"),
+            lambda: store.list_records("a"),
+        ]
+        for call in calls:
+            error = refusal(call)
+            assert (error.attributes["reason"], error.is_transient) == ("bucket", False)
+            assert "s3://nowhere/prefix" in error.message
+            assert "Create the bucket" in error.message
+
+    def test_wrong_credentials_are_named(self, moto: str, store: Store, model: Path) -> None:
+        """moto asks for credentials from the request on which it is told to."""
+        set_auth = f"{moto}/moto-api/reset-auth"
+        urlopen(Request(set_auth, b"0", method="POST")).close()
+        try:
+            for call in (lambda: store.put(model, "onnx"), lambda: store.create_record("a", {})):
+                error = refusal(call)
+                assert (error.attributes["reason"], error.is_transient) == ("credentials", False)
+                assert "AWS_ACCESS_KEY_ID" in error.message
+        finally:
+            urlopen(Request(set_auth, b"inf", method="POST")).close()
+
+    def test_no_credentials_are_named(self, bucket: Any, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+        monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+        error = refusal(lambda: open_store("s3://models/x").put(model, "onnx"))
+        assert (error.attributes["reason"], error.is_transient) == ("credentials", False)
+
+    @pytest.mark.parametrize(
+        ("variable", "value", "reason"),
+        [("AWS_PROFILE", "nobody", "credentials"), ("AWS_ENDPOINT_URL", "not a url", "settings")],
+    )
+    def test_unusable_settings_are_named_on_opening(
+        self, bucket: Any, monkeypatch: pytest.MonkeyPatch, variable: str, value: str, reason: str
+    ) -> None:
+        monkeypatch.setenv(variable, value)
+        error = refusal(lambda: open_store("s3://models/x"))
+        assert (error.attributes["reason"], error.is_transient) == (reason, False)
+        assert value in error.message
+
+    def test_an_endpoint_out_of_reach_is_worth_another_try(
+        self, bucket: Any, model: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+        monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+        error = refusal(lambda: open_store("s3://models/x").put(model, "onnx"))
+        assert (error.attributes["reason"], error.is_transient) == ("unavailable", True)
+        assert "http://127.0.0.1:1" in error.message
+
+
+def key_of(ref: Ref) -> dict[str, str]:
+    return {"Bucket": "models", "Key": f"some/prefix/objects/sha256/{ref.sha256[:2]}/{ref.sha256}.{ref.media}"}
+
+
+class Front(BaseHTTPRequestHandler):
+    """Forwards each request to `upstream`, but for what its class attributes tell it to do."""
+
+    protocol_version = "HTTP/1.1"
+    upstream: str
+    is_blind: bool
+    """Drop If-None-Match, as a server that does not know it."""
+    lost_answers: int
+    """How many of the next PUTs are carried out and then not answered."""
+    refusals: dict[str, tuple[int, str]]
+    """For an HTTP method the status and the S3 error code with which it is refused."""
+
+    def forward(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        if self.command in self.refusals:
+            status, code = self.refusals[self.command]
+            return self.answer(status, {}, f"<Error><Code>{code}</Code><Message>no</Message></Error>".encode())
+        if self.is_blind:
+            del self.headers["If-None-Match"]
+        upstream = HTTPConnection(self.upstream)
+        upstream.request(self.command, self.path, body, dict(self.headers))
+        response = upstream.getresponse()
+        content = response.read()
+        upstream.close()
+        if self.command == "PUT" and type(self).lost_answers:
+            type(self).lost_answers -= 1
+            self.close_connection = True
+            return None
+        return self.answer(response.status, dict(response.getheaders()), content)
+
+    def answer(self, status: int, headers: dict[str, str], content: bytes) -> None:
+        self.send_response(status)
+        length = headers.get("Content-Length", str(len(content))) if self.command == "HEAD" else str(len(content))
+        skipped = {"content-length", "connection", "transfer-encoding", "date", "server"}
+        for name, value in headers.items():
+            if name.lower() not in skipped:
+                self.send_header(name, value)
+        self.send_header("Content-Length", length)
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(content)
+
+    do_GET = do_HEAD = do_PUT = do_DELETE = do_POST = forward
+
+    def log_message(self, *_: object) -> None:
+        """Keep quiet."""
+
+
+@pytest.fixture
+def front(bucket: Any, moto: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Front]]:
+    """A server before moto, to which the environment points; its class attributes say how it meddles."""
+
+    class Meddling(Front):
+        upstream = moto.removeprefix("http://")
+        is_blind = False
+        lost_answers = 0
+        refusals: ClassVar[dict[str, tuple[int, str]]] = {}
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Meddling)
+    thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_port}")
+    yield Meddling
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_a_server_that_ignores_if_none_match_is_refused_before_anything_is_written(
+    front: type[Front], bucket: Any, tmp_path: Path
+) -> None:
+    (tmp_path / "model").touch()
+    front.is_blind = True
+    store = open_store("s3://models/x")
+    for call in (
+        lambda: store.create_record("a", {}),
+        lambda: store.replace_record("a", {}),
+        lambda: store.put(tmp_path / "model", "onnx"),
+    ):
+        error = refusal(call)
+        assert (error.attributes["reason"], error.is_transient) == ("unsupported", False)
+        assert "If-None-Match" in error.message
+    assert [entry["Key"] for entry in bucket.list_objects_v2(Bucket="models")["Contents"]] == ["x/.probe"]
+    front.is_blind = False
+    assert store.create_record("a", {})
+
+
+def test_who_lost_the_answer_still_knows_to_have_won(front: type[Front]) -> None:
+    store = open_store("s3://models/x")
+    assert store.create_record("before", {})
+    front.lost_answers = 1
+    assert store.create_record("a", {"writer": 1})
+    front.lost_answers = 1
+    assert not store.create_record("a", {"writer": 2})
+    assert store.read_record("a") == {"writer": 1}
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "reason", "is_transient"),
+    [
+        (503, "SlowDown", "unavailable", True),
+        (500, "InternalError", "unavailable", True),
+        (403, "RequestTimeTooSkewed", "clock", False),
+        (403, "SignatureDoesNotMatch", "credentials", False),
+        (403, "AccessDenied", "permission", False),
+        (403, "SomethingNew", "permission", False),
+        (400, "ExpiredToken", "credentials", False),
+        (507, "InsufficientStorage", "full", False),
+        (501, "NotImplemented", "unsupported", False),
+        (400, "SomethingNew", "refused", False),
+    ],
+)
+def test_a_refusal_says_why_and_whether_to_try_again(
+    front: type[Front],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    status: int,
+    code: str,
+    reason: str,
+    is_transient: bool,
+) -> None:
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    (tmp_path / "model").touch()
+    front.refusals = dict.fromkeys(("GET", "HEAD", "PUT"), (status, code))
+    store = open_store("s3://models/x")
+    for call in (
+        lambda: store.put(tmp_path / "model", "onnx"),
+        lambda: store.create_record("a", {}),
+        lambda: store.read_record("a"),
+    ):
+        error = refusal(call)
+        assert (error.attributes["reason"], error.is_transient) == (reason, is_transient)
+        assert code in error.message
+        assert "s3://models/x" in error.message
+
+
+def test_a_refused_upload_or_download_says_why(front: type[Front], tmp_path: Path) -> None:
+    """boto3 wraps what goes wrong while it transfers a file."""
+    (tmp_path / "model").touch()
+    store = open_store("s3://models/x")
+    assert store.create_record("a", {})
+    front.refusals = {"PUT": (507, "InsufficientStorage")}
+    error = refusal(lambda: store.put(tmp_path / "model", "onnx"))
+    assert (error.attributes["reason"], error.is_transient) == ("full", False)
+    front.refusals = {}
+    ref = store.put(tmp_path / "model", "onnx")
+    front.refusals = {"GET": (403, "AccessDenied")}
+    error = refusal(lambda: store.get(ref, tmp_path / "out" / "copy"))
+    assert (error.attributes["reason"], error.is_transient) == ("permission", False)
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_objects_that_others_wrote_are_listed_and_fetched(bucket: Any, tmp_path: Path) -> None:
+    for name in ("images/b.png", "images/a ü.png", "images.txt"):
+        bucket.put_object(Bucket="models", Key=name, Body=name.encode())
+    uris = list_objects("s3://models/images/")
+    assert uris == ["s3://models/images/a ü.png", "s3://models/images/b.png"]
+    fetch_objects({uri: tmp_path / "images" / str(index) for index, uri in enumerate(uris)})
+    assert sorted(path.read_text() for path in (tmp_path / "images").iterdir()) == [
+        "images/a ü.png",
+        "images/b.png",
+    ]
+    destination = tmp_path / "images.txt"
+    assert fetch_object("s3://models/images.txt", destination) == destination
+    assert destination.read_text() == "images.txt"
+
+
+def test_an_object_that_cannot_be_fetched_is_named(bucket: Any, tmp_path: Path) -> None:
+    for uri, reason in {"s3://models/gone.onnx": "missing", "s3://nowhere/model.onnx": "bucket"}.items():
+        error = refusal(lambda uri=uri: fetch_object(uri, tmp_path / "model"))  # type: ignore[misc]
+        assert (error.attributes["reason"], error.is_transient) == (reason, False)
+        assert uri in error.message
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "uri", ["", "gs://bucket/x", "file://host/x", "file:relative", "s3://", "s3:///key", "C:x"]
+)
+def test_what_is_not_a_store_is_refused_with_the_forms_that_are(uri: str) -> None:
+    with pytest.raises(InputError, match="s3://bucket"):
+        open_store(uri)
+
+
+def test_a_folder_has_one_uri_however_it_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    uri = (tmp_path / "a store").as_uri()
+    assert {open_store(form).uri for form in ("a store", "~/a store", str(tmp_path / "a store"), uri)} == {uri}
+
+
+def test_a_local_store_needs_no_boto3() -> None:
+    code = (
+        "import sys; from hefjoin.stores import open_store; import hefjoin.stores.s3; open_store('x')\n"
+        "sys.exit('boto3' in sys.modules or 'botocore' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
