@@ -49,15 +49,15 @@ log = logging.getLogger("train_mnist")
 
 
 class Block(nn.Module):
-    """Two 3x3 convolutions beside a shortcut that a 1x1 convolution brings to the same shape."""
+    """Halve height and width by two 3x3 convolutions, beside a shortcut of one 1x1 convolution."""
 
-    def __init__(self, channels_in: int, channels: int, stride: int = 2) -> None:
+    def __init__(self, channels_in: int, channels: int) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(channels_in, channels, 3, stride, 1)
+        self.conv1 = nn.Conv2d(channels_in, channels, 3, 2, 1)
         self.bn1 = nn.BatchNorm2d(channels)
         self.conv2 = nn.Conv2d(channels, channels, 3, 1, 1)
         self.bn2 = nn.BatchNorm2d(channels)
-        self.downsample = nn.Conv2d(channels_in, channels, 1, stride)
+        self.downsample = nn.Conv2d(channels_in, channels, 1, 2)
         self.bn3 = nn.BatchNorm2d(channels)
 
     def forward(self, x: Tensor) -> Tensor:

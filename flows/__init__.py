@@ -1,0 +1,1 @@
+"""Composition only: the flows, and the `hefjoin` command as the door to them."""

@@ -93,8 +93,7 @@ class JoinError(InputError):
 
     def __init__(self, disagreements: Sequence[Disagreement], message: str = "") -> None:
         rows = [
-            Disagreement(what, tuple((m, v) for m, v in values), remedy)
-            for what, values, remedy in disagreements
+            Disagreement(what, tuple((m, v) for m, v in values), remedy) for what, values, remedy in disagreements
         ]
         lines = ["the models may not share one input:"]
         for row in rows:
@@ -138,10 +137,12 @@ class DeviceError(HefJoinError):
 
 
 class StoreError(HefJoinError):
-    """An artifact is not found, damaged, not permitted or in conflict."""
+    """An artifact is not found, damaged, not permitted or in conflict; `reason` is one word of `hefjoin.stores`."""
 
     exit_code = 5
     is_transient = True
+    reason: str
+    uri: str
 
 
 class ToolchainError(HefJoinError):

@@ -1,0 +1,13 @@
+"""One Prefect task for each stage, about ten lines each: names, retries and states around one call of the domain."""
+
+from tasks.benchmark import benchmark
+from tasks.check import check
+from tasks.compile import compile_joined
+from tasks.fetch import fetch
+from tasks.forecast import forecast
+from tasks.join import join
+from tasks.parse import parse
+from tasks.publish import publish
+from tasks.quantize import quantize
+
+__all__ = ["benchmark", "check", "compile_joined", "fetch", "forecast", "join", "parse", "publish", "quantize"]

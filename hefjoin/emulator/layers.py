@@ -138,8 +138,8 @@ class _Finder:
         return self.found
 
     def _data_input(self, node: onnx.NodeProto) -> str:
-        constants = self.graph.is_constant
-        return next((name for name in node.input if name and not constants(name)), node.input[0])
+        names = [str(name) for name in node.input if name]
+        return next((name for name in names if not self.graph.is_constant(name)), names[0])
 
     def _alias(self, node: onnx.NodeProto) -> None:
         owner = self.owner.get(node.input[0])

@@ -54,8 +54,8 @@ class Encoding:
 def encoding(low: float, high: float, bits: int) -> Encoding:
     """Return the unsigned encoding of the range [low, high], widened to hold zero.
 
-    >>> encoding(-1.0, 1.55, 8)
-    Encoding(scale=0.01, zero_point=100, bits=8)
+    >>> encoding(-1.0, 3.0, 2)
+    Encoding(scale=1.3333333333333333, zero_point=1, bits=2)
     """
     low, high = min(low, 0.0), max(high, 0.0)
     levels = (1 << bits) - 1

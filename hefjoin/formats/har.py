@@ -43,6 +43,10 @@ Shape = tuple[int, ...]
 Model = TypeVar("Model", bound=BaseModel)
 
 
+WINDOWS = frozenset({"maxpool", "avgpool"})
+"""Layer types whose `kernel_shape` is a window, without weights."""
+
+
 class HarLayer(BaseModel):
     """One layer of the HN; shapes are (batch, height, width, features), batch -1."""
 
@@ -72,7 +76,9 @@ class HarLayer(BaseModel):
         layers and constants are not counted: the HN does not give their sizes.
         """
         kernel = self.params.get("kernel_shape")
-        if not (isinstance(kernel, list) and kernel and all(isinstance(size, int) for size in kernel)):
+        if self.type in WINDOWS or not (
+            isinstance(kernel, list) and kernel and all(isinstance(size, int) for size in kernel)
+        ):
             return 0
         return math.prod(kernel) + (
             self.output_shapes[0][-1] if self.output_shapes and self.output_shapes[0] else 0
@@ -214,7 +220,7 @@ def write(
         ValueError: the model name is no plain file name, or a suffix is taken.
     """
     taken = {METADATA_SUFFIX, HN_SUFFIX} & members.keys()
-    if PurePosixPath(model_name).name != model_name or taken:
+    if not model_name or PurePosixPath(model_name).name != model_name or taken:
         raise ValueError(f"model name {model_name!r} must be a plain file name; suffixes taken: {sorted(taken)}")
     full = {**metadata, "model_name": model_name, "hn": f"{model_name}{HN_SUFFIX}"}
     texts = {

@@ -324,7 +324,7 @@ def _classes(nms: Any) -> int:
 def _nms_op(op: Any) -> NmsOp:
     nms = op.nms_op
     kind = next((kind for kind in NMS_KINDS if nms.HasField(kind)), "iou")
-    image = message if hasattr(message := getattr(nms, kind), "image_height") else None
+    image = getattr(nms, kind)
     return NmsOp(
         name=op.name,
         kind=kind,
@@ -332,13 +332,13 @@ def _nms_op(op: Any) -> NmsOp:
         iou_threshold=nms.iou_threshold,
         classes=nms.classes,
         max_boxes_per_class=nms.max_proposals_per_class,
-        image_height=_pixels(image.image_height) if image else None,
-        image_width=_pixels(image.image_width) if image else None,
+        image_height=_pixels(getattr(image, "image_height", None)),
+        image_width=_pixels(getattr(image, "image_width", None)),
     )
 
 
-def _pixels(value: float) -> int | None:
-    return int(value) if math.isfinite(value) else None
+def _pixels(value: float | None) -> int | None:
+    return None if value is None or not math.isfinite(value) else int(value)
 
 
 def _estimate(value: float) -> float | None:

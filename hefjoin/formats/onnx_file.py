@@ -83,7 +83,7 @@ def load(path: Path | str, *, external_data: bool = True) -> onnx.ModelProto:
 
     Raises:
         InputError: the file is missing, empty, a Git LFS pointer, other text, truncated, otherwise damaged, larger
-            than a protobuf may be, a protobuf without a graph, or its external data cannot be read.
+            than a protobuf may be, a protobuf without graph or operator sets, or its external data cannot be read.
     """
     import onnx
     from google.protobuf.message import DecodeError
@@ -99,6 +99,11 @@ def load(path: Path | str, *, external_data: bool = True) -> onnx.ModelProto:
         raise InputError(
             f"{path}: {len(content):,} bytes of protobuf without a graph: no ONNX model, or one cut off before its "
             f"graph; {EXPORT_AGAIN}"
+        )
+    if not model.opset_import:
+        raise InputError(
+            f"{path}: a graph without operator set versions ({len(content):,} bytes): the file is cut off behind "
+            f"its graph, or no exporter wrote it; {EXPORT_AGAIN}"
         )
     if external_data:
         try:

@@ -120,7 +120,7 @@ class Store(ABC):
         uri = f"{self.uri}/{object_name(sha256, media)}"
         ref = Ref(uri=uri, sha256=sha256, size_bytes=before.st_size, media=media)
         with self._errors(f"store {path} ({ref.size_bytes:,} bytes) in {self.uri}"):
-            if not self._is_intact(ref):
+            if not self.is_intact(ref):
                 self._add(path, ref, before)
         return ref
 
@@ -146,6 +146,11 @@ class Store(ABC):
         """Say whether an artifact of this digest, media and size is there, without reading its bytes."""
         with self._errors(f"look up {self._object_uri(ref)}"):
             return self._size_bytes(ref) == ref.size_bytes
+
+    def is_intact(self, ref: Ref) -> bool:
+        """Say whether an artifact is there and its bytes are what its digest says, reading all of them."""
+        with self._errors(f"verify {self._object_uri(ref)}"):
+            return self.is_intact(ref)
 
     def create_record(self, key: str, record: dict[str, Any]) -> bool:
         """Write a record under a key that has none; of all who race for it exactly one is told True.
@@ -208,7 +213,7 @@ class Store(ABC):
         return os_errors(doing, self.uri)
 
     @abstractmethod
-    def _is_intact(self, ref: Ref) -> bool:
+    def is_intact(self, ref: Ref) -> bool:
         """Say whether the object is there and its bytes hash to its digest."""
 
     @abstractmethod

@@ -21,8 +21,9 @@ from hefjoin.errors import InputError
 from hefjoin.stores import Store, changed, missing, object_name, os_errors, partial_file, store_error
 
 CONNECT_SECONDS = 10
-DOWNLOAD_QUEUE_CHUNKS = 64
-"""Chunks of 256 KiB that may wait for the disk: 16 MiB, where boto3's default allows 250 MiB."""
+TRANSFER_THREADS = 4
+TRANSFER_QUEUE_CHUNKS = 64
+"""Chunks of 256 KiB that may wait for the disk: with four threads a transfer of any size takes about 30 MiB."""
 
 _CREDENTIALS = (
     "credentials",
@@ -36,7 +37,7 @@ _UNSUPPORTED = (
     "Use a server that honours If-None-Match on PutObject, as AWS S3, SeaweedFS and Ceph do.",
 )
 _UNAVAILABLE = ("unavailable", "Try again; if it stays, check AWS_ENDPOINT_URL and the server.")
-_SETTINGS = ("settings", "Check the URI, AWS_ENDPOINT_URL, AWS_REGION and the AWS profile.")
+_SETTINGS = ("settings", "Check the URI, AWS_ENDPOINT_URL, AWS_REGION, AWS_CA_BUNDLE and the AWS profile.")
 _CODES = {
     "NoSuchBucket": _BUCKET,
     "InvalidBucketName": _BUCKET,
@@ -80,7 +81,7 @@ class S3Store(Store):
         with os_errors(doing, self.uri), s3_errors(doing, self.uri):
             yield
 
-    def _is_intact(self, ref: Ref) -> bool:
+    def is_intact(self, ref: Ref) -> bool:
         if self._size_bytes(ref) != ref.size_bytes:
             return False
         digest = hashlib.sha256()
@@ -182,14 +183,15 @@ def split_uri(uri: str) -> tuple[str, str]:
 
 
 def list_objects(prefix_uri: str) -> list[str]:
-    """Return the URIs of all objects whose key begins with the prefix, sorted.
+    """Return the URIs of all objects whose key begins with the prefix, sorted, without folder marks (`…/`).
 
     Raises:
         StoreError: the bucket is missing, not permitted or out of reach.
     """
     bucket, prefix = split_uri(prefix_uri)
     with s3_errors(f"list {prefix_uri}", prefix_uri):
-        return sorted(f"s3://{bucket}/{key}" for key in _keys(_client(prefix_uri), bucket, prefix))
+        keys = sorted(_keys(_client(prefix_uri), bucket, prefix))
+    return [f"s3://{bucket}/{key}" for key in keys if not key.endswith("/")]
 
 
 def fetch_objects(destinations: Mapping[str, Path]) -> None:
@@ -239,7 +241,11 @@ def _client(uri: str) -> Any:
 def _transfer_config() -> Any:
     from boto3.s3.transfer import TransferConfig
 
-    return TransferConfig(max_io_queue=DOWNLOAD_QUEUE_CHUNKS, preferred_transfer_client="classic")
+    return TransferConfig(
+        max_concurrency=TRANSFER_THREADS,
+        max_io_queue=TRANSFER_QUEUE_CHUNKS,
+        preferred_transfer_client="classic",
+    )
 
 
 def _download(client: Any, bucket: str, key: str, partial: Path) -> bool:
@@ -304,7 +310,11 @@ def _fault(error: Exception) -> tuple[str, str]:
         code, status = error.response["Error"]["Code"], error.response["ResponseMetadata"]["HTTPStatusCode"]
         unnamed = _UNAVAILABLE if status >= 500 else ("refused", "Check the store's URI and the server's log.")
         return _CODES.get(code) or _STATUSES.get(status) or unnamed
-    if isinstance(error, botocore.NoCredentialsError | botocore.PartialCredentialsError | botocore.ProfileNotFound):
+    credentials = (
+        *(botocore.NoCredentialsError, botocore.PartialCredentialsError, botocore.CredentialRetrievalError),
+        *(botocore.ProfileNotFound, botocore.SSOError),
+    )
+    if isinstance(error, credentials):
         return _CREDENTIALS
     network = (botocore.HTTPClientError, botocore.ConnectionError, botocore.IncompleteReadError)
     if isinstance(error, network) and not isinstance(error, botocore.SSLError):

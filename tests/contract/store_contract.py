@@ -1,6 +1,7 @@
 """What every store promises. A test class that inherits `StoreContract` runs all of it on one implementation."""
 
 import hashlib
+import json
 import subprocess
 import sys
 import threading
@@ -15,6 +16,11 @@ from hefjoin.errors import HefJoinError, InputError, StoreError
 from hefjoin.stores import Store, open_store
 
 MIB = 1 << 20
+
+MALFORMED_KEYS = [
+    "", "/etc/passwd", "../up", "a/../b", "a//b", "a/", "./a", ".hidden", "-option", "a b", "größe", "a\\b", "a\n",
+    "objects", "objects/sha256/aa", "a/" + "x" * 201,
+]  # fmt: skip
 
 BIG_FILE = """
 import sys
@@ -114,7 +120,10 @@ class StoreContract:
         self, store: Store, model: Path, tmp_path: Path
     ) -> None:
         ref = store.put(model, "onnx")
+        assert store.is_intact(ref)
         self.damage(store, ref)
+        assert store.has(ref)
+        assert not store.is_intact(ref)
         error = refusal(lambda: store.get(ref, tmp_path / "out" / "copy"))
         assert (error.attributes["reason"], error.is_transient) == ("damaged", False)
         found_sha256 = error.attributes["found_sha256"]
@@ -142,14 +151,16 @@ class StoreContract:
         assert not store.has(ref.model_copy(update={"media": "har"}))
         self.remove(store, ref)
         assert not store.has(ref)
+        assert not store.is_intact(ref)
 
-    @pytest.mark.parametrize("media", ["", "../har", "har/x", "HAR", ".har", "har\n"])
-    def test_a_malformed_media_is_refused(self, store: Store, model: Path, tmp_path: Path, media: str) -> None:
-        with pytest.raises(InputError, match="media"):
-            store.put(model, media)
-        ref = Ref(uri="x", sha256="0" * 64, size_bytes=1, media=media)
-        with pytest.raises(StoreError, match="media"):
-            store.get(ref, tmp_path / "copy")
+    def test_a_malformed_media_is_refused(self, store: Store, model: Path, tmp_path: Path) -> None:
+        for media in ("", "../har", "har/x", "HAR", ".har", "har\n"):
+            with pytest.raises(InputError, match="media"):
+                store.put(model, media)
+            ref = Ref(uri="x", sha256="0" * 64, size_bytes=1, media=media)
+            with pytest.raises(StoreError, match="media"):
+                store.get(ref, tmp_path / "copy")
+        assert self.stored(store) == set()
 
     def test_failures_leave_nothing_behind(self, store: Store, model: Path, tmp_path: Path) -> None:
         ref = store.put(model, "onnx")
@@ -161,7 +172,7 @@ class StoreContract:
         error = refusal(lambda: store.get(ref, model / "below-a-file" / "copy"))
         assert (error.attributes["reason"], error.is_transient) == ("path", False)
         assert self.stored(store) == before
-        assert [path.name for path in tmp_path.rglob("*.partial*")] == []
+        assert [path.name for path in tmp_path.rglob("*.partial*") if path.is_file()] == []
 
     def test_a_source_that_is_written_to_meanwhile_is_refused(self, store: Store, tmp_path: Path) -> None:
         source = tmp_path / "growing"
@@ -185,7 +196,7 @@ class StoreContract:
         assert {name for name in self.stored(store) - before if not name.startswith(".probe")} == set()
 
     def test_a_large_file_takes_little_memory(self, store: Store, tmp_path: Path) -> None:
-        """64 MiB go in and out of a process that grows by less than 40 MiB."""
+        """64 MiB go in and out of a process that grows by less than 48 MiB."""
         big, small = tmp_path / "big", tmp_path / "small"
         with big.open("wb") as stream:
             for index in range(64):
@@ -197,7 +208,7 @@ class StoreContract:
         ).stdout.split()
         assert (tmp_path / "out").stat().st_size == 64 * MIB
         assert store.has(Ref(uri="", sha256=answer[1], size_bytes=64 * MIB, media="har"))
-        assert float(answer[0]) < 40
+        assert float(answer[0]) < 48
 
     # Records
 
@@ -255,28 +266,23 @@ class StoreContract:
         assert store.list_records("names/emulator/pai") == []
         assert store.list_records("reuse") == []
 
-    @pytest.mark.parametrize(
-        "key",
-        ["", "/etc/passwd", "../up", "a/../b", "a//b", "a/", "./a", ".hidden", "a b", "größe", "a\\b", "a\n",
-         "-option", "objects", "objects/sha256/aa", "a/" + "x" * 201],
-    )  # fmt: skip
-    def test_a_malformed_key_is_refused(self, store: Store, key: str) -> None:
-        before = self.stored(store)
-        for call in (
-            lambda: store.create_record(key, {}),
-            lambda: store.replace_record(key, {}),
-            lambda: store.read_record(key),
-            lambda: store.list_records(key),
-        ):
-            with pytest.raises(InputError, match="record key"):
-                call()
-        assert self.stored(store) == before
+    def test_a_malformed_key_is_refused(self, store: Store) -> None:
+        for key in MALFORMED_KEYS:
+            for call in (
+                lambda key=key: store.create_record(key, {}),
+                lambda key=key: store.replace_record(key, {}),
+                lambda key=key: store.read_record(key),
+                lambda key=key: store.list_records(key),
+            ):
+                with pytest.raises(InputError, match="record key"):
+                    call()
+        assert self.stored(store) == set()
 
 
 def refusal(call: Callable[[], object]) -> StoreError:
     """Return the StoreError that a call raises, after a round trip through JSON, as it may reach a reader."""
     with pytest.raises(StoreError) as caught:
         call()
-    error = HefJoinError.from_json(caught.value.to_json())
+    error = HefJoinError.from_json(json.loads(json.dumps(caught.value.to_json())))
     assert isinstance(error, StoreError)
     return error

@@ -29,7 +29,19 @@ from hefjoin.errors import HefJoinError, InputError
 from hefjoin.stores import Store, open_store
 from hefjoin.stores.s3 import fetch_object, fetch_objects, list_objects
 
-REPOSITORY = Path(__file__).parents[2]
+REFUSALS = [
+    (503, "SlowDown", "unavailable"),
+    (500, "InternalError", "unavailable"),
+    (403, "RequestTimeTooSkewed", "clock"),
+    (403, "SignatureDoesNotMatch", "credentials"),
+    (400, "ExpiredToken", "credentials"),
+    (403, "AccessDenied", "permission"),
+    (403, "SomethingNew", "permission"),
+    (507, "InsufficientStorage", "full"),
+    (501, "NotImplemented", "unsupported"),
+    (400, "SomethingNew", "refused"),
+]
+"""HTTP status, S3 error code, the reason that it must become."""
 
 
 class TestLocalStore(StoreContract):
@@ -51,11 +63,16 @@ class TestLocalStore(StoreContract):
     def remove(self, store: Store, ref: Ref) -> None:
         object_of(store, ref).unlink()
 
-    def test_objects_are_read_only_and_linked_not_copied(self, store: Store, model: Path, tmp_path: Path) -> None:
+    def test_objects_are_read_only_linked_not_copied_and_not_written_twice(
+        self, store: Store, model: Path, tmp_path: Path
+    ) -> None:
         ref = store.put(model, "onnx")
         assert object_of(store, ref).stat().st_mode & 0o222 == 0
         assert store.get(ref, tmp_path / "copy").samefile(object_of(store, ref))
         assert not model.samefile(object_of(store, ref))
+        before = object_of(store, ref).stat().st_ino
+        assert store.put(model, "onnx") == ref
+        assert object_of(store, ref).stat().st_ino == before
 
     def test_from_another_file_system_an_artifact_is_copied(self, tmp_path: Path) -> None:
         outcomes, _ = on_own_disk(
@@ -118,8 +135,8 @@ class TestLocalStore(StoreContract):
         code += "print(store.put(Path(sys.argv[2]), 'onnx').model_dump_json())"
         command = [sys.executable, "-c", code, store.uri, str(model)]
         pipe = subprocess.PIPE
-        processes = [subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) for _ in range(4)]
-        with ThreadPoolExecutor(4) as pool:
+        processes = [subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) for _ in range(3)]
+        with ThreadPoolExecutor(3) as pool:
             answers = list(pool.map(lambda process: process.communicate("\n")[0], processes))
         refs = {Ref.model_validate_json(answer) for answer in answers}
         assert refs == {store.put(model, "onnx")}
@@ -181,9 +198,8 @@ def on_own_disk(
     (tmp_path / "script.py").write_text(script)
     mount = f'mount -t tmpfs -o {options} none disk || exit 77; exec "{sys.executable}" script.py'
     command = ["unshare", "--mount", "--map-root-user", "sh", "-c", mount]
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
     try:
-        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     except FileNotFoundError:
         pytest.skip("no `unshare` here to mount a small disk with")
     if done.returncode == 77 or done.stderr.startswith("unshare"):
@@ -203,33 +219,52 @@ def moto() -> Iterator[str]:
     server.stop()
 
 
-@pytest.fixture
-def bucket(moto: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """An empty bucket `models` on moto, to which the environment points: its boto3 client."""
-    for name in [name for name in os.environ if name.startswith("AWS_")]:
-        monkeypatch.delenv(name)
-    for name, value in {
+@pytest.fixture(scope="module")
+def client(moto: str) -> Iterator[Any]:
+    """A boto3 client of moto, to which the environment points for the whole module."""
+    settings = {
         "AWS_ENDPOINT_URL": moto,
         "AWS_ACCESS_KEY_ID": "key",
         "AWS_SECRET_ACCESS_KEY": "secret",
         "AWS_EC2_METADATA_DISABLED": "true",
         "AWS_CONFIG_FILE": os.devnull,
         "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
-        "AWS_MAX_ATTEMPTS": "2",
-    }.items():
-        monkeypatch.setenv(name, value)
-    urlopen(Request(f"{moto}/moto-api/reset", method="POST")).close()
-    client = boto3.session.Session().client("s3")
+        "AWS_MAX_ATTEMPTS": "1",
+    }
+    with pytest.MonkeyPatch.context() as environment:
+        for name in [name for name in os.environ if name.startswith("AWS_")]:
+            environment.delenv(name)
+        for name, value in settings.items():
+            environment.setenv(name, value)
+        client = boto3.session.Session().client("s3")
+        yield client
+        client.close()
+
+
+@pytest.fixture
+def bucket(moto: str, client: Any) -> Any:
+    """An empty bucket `models`, alone on moto: the client that sees what lies in it."""
+    tell(f"{moto}/moto-api/reset")
     client.create_bucket(Bucket="models")
-    yield client
-    client.close()
+    return client
+
+
+def tell(address: str, body: bytes = b"") -> None:
+    """POST to moto's own controls."""
+    urlopen(Request(address, body, {"Content-Type": "text/plain"})).close()
+
+
+@pytest.fixture(scope="module")
+def opened_store(client: Any) -> Store:
+    """A store for all tests that need no other, since opening takes longer than they do; `bucket` empties it."""
+    return open_store("s3://models/some/prefix/")
 
 
 class TestS3Store(StoreContract):
     @pytest.fixture
-    def store(self, bucket: Any) -> Store:
+    def store(self, bucket: Any, opened_store: Store) -> Store:
         self.client = bucket
-        return open_store("s3://models/some/prefix/")
+        return opened_store
 
     def stored(self, store: Store) -> set[str]:
         listed = self.client.list_objects_v2(Bucket="models").get("Contents", [])
@@ -278,14 +313,14 @@ class TestS3Store(StoreContract):
     def test_wrong_credentials_are_named(self, moto: str, store: Store, model: Path) -> None:
         """moto asks for credentials from the request on which it is told to."""
         set_auth = f"{moto}/moto-api/reset-auth"
-        urlopen(Request(set_auth, b"0", method="POST")).close()
+        tell(set_auth, b"0")
         try:
             for call in (lambda: store.put(model, "onnx"), lambda: store.create_record("a", {})):
                 error = refusal(call)
                 assert (error.attributes["reason"], error.is_transient) == ("credentials", False)
                 assert "AWS_ACCESS_KEY_ID" in error.message
         finally:
-            urlopen(Request(set_auth, b"inf", method="POST")).close()
+            tell(set_auth, b"inf")
 
     def test_no_credentials_are_named(self, bucket: Any, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv("AWS_ACCESS_KEY_ID")
@@ -308,7 +343,6 @@ class TestS3Store(StoreContract):
     def test_an_endpoint_out_of_reach_is_worth_another_try(
         self, bucket: Any, model: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
         monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
         error = refusal(lambda: open_store("s3://models/x").put(model, "onnx"))
         assert (error.attributes["reason"], error.is_transient) == ("unavailable", True)
@@ -323,12 +357,13 @@ class Front(BaseHTTPRequestHandler):
     """Forwards each request to `upstream`, but for what its class attributes tell it to do."""
 
     protocol_version = "HTTP/1.1"
-    upstream: str
-    is_blind: bool
+    disable_nagle_algorithm = True
+    upstream: ClassVar[str]
+    is_blind: ClassVar[bool] = False
     """Drop If-None-Match, as a server that does not know it."""
-    lost_answers: int
+    lost_answers: ClassVar[int] = 0
     """How many of the next PUTs are carried out and then not answered."""
-    refusals: dict[str, tuple[int, str]]
+    refusals: ClassVar[dict[str, tuple[int, str]]] = {}
     """For an HTTP method the status and the S3 error code with which it is refused."""
 
     def forward(self) -> None:
@@ -373,9 +408,6 @@ def front(bucket: Any, moto: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[t
 
     class Meddling(Front):
         upstream = moto.removeprefix("http://")
-        is_blind = False
-        lost_answers = 0
-        refusals: ClassVar[dict[str, tuple[int, str]]] = {}
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Meddling)
     thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
@@ -406,7 +438,8 @@ def test_a_server_that_ignores_if_none_match_is_refused_before_anything_is_writt
     assert store.create_record("a", {})
 
 
-def test_who_lost_the_answer_still_knows_to_have_won(front: type[Front]) -> None:
+def test_who_lost_the_answer_still_knows_to_have_won(front: type[Front], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "2")
     store = open_store("s3://models/x")
     assert store.create_record("before", {})
     front.lost_answers = 1
@@ -416,43 +449,20 @@ def test_who_lost_the_answer_still_knows_to_have_won(front: type[Front]) -> None
     assert store.read_record("a") == {"writer": 1}
 
 
-@pytest.mark.parametrize(
-    ("status", "code", "reason", "is_transient"),
-    [
-        (503, "SlowDown", "unavailable", True),
-        (500, "InternalError", "unavailable", True),
-        (403, "RequestTimeTooSkewed", "clock", False),
-        (403, "SignatureDoesNotMatch", "credentials", False),
-        (403, "AccessDenied", "permission", False),
-        (403, "SomethingNew", "permission", False),
-        (400, "ExpiredToken", "credentials", False),
-        (507, "InsufficientStorage", "full", False),
-        (501, "NotImplemented", "unsupported", False),
-        (400, "SomethingNew", "refused", False),
-    ],
-)
-def test_a_refusal_says_why_and_whether_to_try_again(
-    front: type[Front],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    status: int,
-    code: str,
-    reason: str,
-    is_transient: bool,
-) -> None:
-    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+def test_a_refusal_says_why_and_whether_to_try_again(front: type[Front], tmp_path: Path) -> None:
     (tmp_path / "model").touch()
-    front.refusals = dict.fromkeys(("GET", "HEAD", "PUT"), (status, code))
     store = open_store("s3://models/x")
-    for call in (
-        lambda: store.put(tmp_path / "model", "onnx"),
-        lambda: store.create_record("a", {}),
-        lambda: store.read_record("a"),
-    ):
-        error = refusal(call)
-        assert (error.attributes["reason"], error.is_transient) == (reason, is_transient)
-        assert code in error.message
-        assert "s3://models/x" in error.message
+    for status, code, reason in REFUSALS:
+        front.refusals = dict.fromkeys(("GET", "HEAD", "PUT"), (status, code))
+        for call in (
+            lambda: store.put(tmp_path / "model", "onnx"),
+            lambda: store.create_record("a", {}),
+            lambda: store.read_record("a"),
+        ):
+            error = refusal(call)
+            assert (error.attributes["reason"], error.is_transient) == (reason, reason == "unavailable")
+            assert code in error.message
+            assert "s3://models/x" in error.message
 
 
 def test_a_refused_upload_or_download_says_why(front: type[Front], tmp_path: Path) -> None:
@@ -472,7 +482,7 @@ def test_a_refused_upload_or_download_says_why(front: type[Front], tmp_path: Pat
 
 
 def test_objects_that_others_wrote_are_listed_and_fetched(bucket: Any, tmp_path: Path) -> None:
-    for name in ("images/b.png", "images/a ü.png", "images.txt"):
+    for name in ("images/b.png", "images/a ü.png", "images/", "images.txt"):
         bucket.put_object(Bucket="models", Key=name, Body=name.encode())
     uris = list_objects("s3://models/images/")
     assert uris == ["s3://models/images/a ü.png", "s3://models/images/b.png"]
@@ -495,7 +505,7 @@ def test_an_object_that_cannot_be_fetched_is_named(bucket: Any, tmp_path: Path) 
 
 
 @pytest.mark.parametrize(
-    "uri", ["", "gs://bucket/x", "file://host/x", "file:relative", "s3://", "s3:///key", "C:x"]
+    "uri", ["", "gs://bucket/x", "file://host/x", "file:relative", "s3://", "s3:///key", "C:x", "~nobody-here/x"]
 )
 def test_what_is_not_a_store_is_refused_with_the_forms_that_are(uri: str) -> None:
     with pytest.raises(InputError, match="s3://bucket"):

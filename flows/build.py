@@ -1,0 +1,88 @@
+"""The main job: parse in parallel, check, forecast, join, quantize, compile, benchmark, publish."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+from uuid import uuid4
+
+from prefect import flow
+from prefect.task_runners import ThreadPoolTaskRunner
+
+from flows.provenance import earlier_keys, machine, versions
+from hefjoin.artifacts import Record
+from hefjoin.manifest import Manifest, Published
+from hefjoin.sdk.toolchain import Choice, resolve
+from hefjoin.spec import BuildSpec
+from hefjoin.stages.publish import judge, latest
+from hefjoin.stores import open_store
+from tasks import benchmark, check, compile_joined, fetch, forecast, join, parse, publish, quantize
+from tasks.site import Site, work_folder
+
+PARALLEL_PARSES = 4
+
+
+class Build(Record):
+    """What a build gave."""
+
+    manifest: Manifest
+    published: Published
+
+
+@flow(
+    name="join-and-compile",
+    flow_run_name="build {spec.name}",
+    task_runner=ThreadPoolTaskRunner(max_workers=PARALLEL_PARSES),  # type: ignore[arg-type]
+    persist_result=False,
+)
+def join_and_compile(spec: BuildSpec, store: str = "artifacts", sdk: Choice = "auto", force: bool = False) -> Build:
+    """Join networks that share one image, quantize them, compile them to one HEF, measure it, publish it.
+
+    Args:
+        spec: What to build.
+        store: Where artifacts go: a folder or s3://bucket/prefix.
+        sdk: Which compiler: the DFC, the emulator, or auto: the DFC where one is configured.
+        force: Build everything anew, though nothing changed.
+    """
+    toolchain = resolve(sdk)
+    before = latest(open_store(store), toolchain.sdk.provider, spec.name)
+    site = Site(
+        store=store,
+        work=str(work_folder()),
+        toolchain=toolchain,
+        force=force,
+        earlier_keys=earlier_keys(open_store(store), before),
+    )
+
+    fetched = fetch(site, spec)
+    parsing = [parse.submit(site, spec, model, fetched.models[model.name]) for model in spec.models]
+    parsed = {model.name: future.result() for model, future in zip(spec.models, parsing, strict=True)}
+    networks = {name: outcome.value for name, outcome in parsed.items()}
+    checked = check(site, spec, networks, fetched).result()
+    foreseen = forecast(site, spec, networks).result()
+    joined = join(site, spec, networks, checked.value).result()
+    quantized = quantize(site, spec, checked.value, joined.value).result()
+    compiled = compile_joined(site, spec, checked.value, joined.value, quantized.value).result()
+    measured = benchmark(site, spec, checked.value, compiled.value).result()
+
+    outcomes: list[Any] = [*parsed.values(), checked, foreseen, joined, quantized, compiled, measured]
+    manifest = Manifest(
+        build_id=f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{uuid4().hex[:8]}",
+        created_at=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        sdk=toolchain.sdk,
+        spec=spec,
+        fetched=fetched,
+        models=networks,
+        check=checked.value,
+        forecast=foreseen.value,
+        joined=joined.value,
+        quantized=quantized.value,
+        compiled=compiled.value,
+        measured=measured.value,
+        gates=judge(spec.gates, quantized.value.accuracy, measured.value),
+        stages=tuple(outcome.run for outcome in outcomes),
+        machine=machine(),
+        versions=versions(),
+        parent=before.build_id if before else "",
+    )
+    return Build(manifest=manifest, published=publish(site, manifest))

@@ -1,0 +1,182 @@
+"""The embedded Prefect: a child server on loopback with a home of its own, for one command, leaving no orphan.
+
+The rules:
+
+1. A server named by `PREFECT_API_URL` is used as it is; none is started.
+2. Each home is held by a lock of the operating system, so that two builds at once never share one database.
+3. The child dies with the process that started it, however that ends.
+4. Settings are defaults: what the user set in the environment stays.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from hefjoin.errors import ToolchainError
+
+START_SECONDS = 180.0
+STOP_SECONDS = 5.0
+POLL_SECONDS = 0.05
+HOMES = 16
+PR_SET_PDEATHSIG = 1
+
+CLIENT_SETTINGS = {
+    "DO_NOT_TRACK": "1",
+    "PREFECT_LOGGING_LEVEL": "WARNING",
+    "PREFECT_LOGGING_EXTRA_LOGGERS": "hefjoin",
+    "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
+    "PREFECT_RESULTS_DEFAULT_SERIALIZER": "json",
+}
+SERVER_SETTINGS = {
+    "PREFECT__SERVER_EPHEMERAL": "1",
+    "PREFECT__SERVER_FINAL": "1",
+    "PREFECT_UI_ENABLED": "0",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "100",
+    "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_READ_BATCH_SIZE": "100",
+    "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL": "0.5",
+    "PREFECT_SERVER_SERVICES_SCHEDULER_ENABLED": "false",
+    "PREFECT_SERVER_SERVICES_TRIGGERS_ENABLED": "false",
+}
+
+
+@contextmanager
+def prefect_api(cache: Path) -> Iterator[None]:
+    """Make a Prefect API reachable through the environment, before `prefect` is imported.
+
+    Args:
+        cache: Folder under which the homes of embedded servers are kept between runs.
+
+    Raises:
+        ToolchainError: The server that `PREFECT_API_URL` names does not answer, or ours does not start.
+    """
+    for name, value in CLIENT_SETTINGS.items():
+        os.environ.setdefault(name, value)
+    if url := os.environ.get("PREFECT_API_URL"):
+        _require_answer(url)
+        yield
+        return
+    home, lock = _free_home(cache)
+    with lock, _server(home) as url:
+        os.environ["PREFECT_HOME"] = str(home)
+        os.environ["PREFECT_API_URL"] = url
+        try:
+            yield
+        finally:
+            del os.environ["PREFECT_API_URL"]
+
+
+def _require_answer(url: str) -> None:
+    if not _is_healthy(url):
+        raise ToolchainError(
+            f"the Prefect server at PREFECT_API_URL={url} does not answer; start it, or unset the variable to use the "
+            "embedded one",
+            log_tail="",
+        )
+
+
+def _is_healthy(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"{url.rstrip('/')}/health", timeout=5) as answer:
+            return bool(answer.status == 200)
+    except (OSError, urllib.error.URLError, ValueError):
+        return False
+
+
+def _free_home(cache: Path) -> tuple[Path, IO[str]]:
+    """Return the first home that no other process holds, and its lock."""
+    for index in range(HOMES):
+        home = cache / f"prefect-{index}"
+        try:
+            home.mkdir(parents=True, exist_ok=True)
+            lock = (home / "lock").open("w")
+        except OSError as error:
+            raise ToolchainError(
+                f"{home} cannot be written: {error.strerror}; set XDG_CACHE_HOME to a folder that can", log_tail=""
+            ) from error
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            lock.close()
+        else:
+            return home, lock
+    raise ToolchainError(
+        f"{HOMES} builds with an embedded server run already; start a server (`prefect server start`) and set "
+        "PREFECT_API_URL",
+        log_tail="",
+    )
+
+
+@contextmanager
+def _server(home: Path) -> Iterator[str]:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(128)
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}/api"
+        log = home / "server.log"
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "flows.embedded", str(listener.fileno()), str(os.getpid())],
+                env={**os.environ, **SERVER_SETTINGS, "PREFECT_HOME": str(home)},
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                pass_fds=[listener.fileno()],
+                start_new_session=True,  # Ctrl-C is for the build, which stops its server itself
+            )
+    try:
+        _wait(process, url, log)
+        yield url
+    finally:
+        process.terminate()
+        try:
+            process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _wait(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
+    end = time.monotonic() + START_SECONDS
+    while time.monotonic() < end:
+        if process.poll() is not None:
+            tail = "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-5:])
+            raise ToolchainError(
+                f"the embedded Prefect server ended with exit code {process.returncode}; the last lines of {log}:\n{tail}",
+                log_tail=tail,
+            )
+        if _is_healthy(url):
+            return
+        time.sleep(POLL_SECONDS)
+    raise ToolchainError(
+        f"the embedded Prefect server did not answer within {START_SECONDS:.0f} s; its log is {log}", log_tail=""
+    )
+
+
+def serve(descriptor: int, parent_pid: int) -> None:
+    """Be the server: answer on a listening socket until the parent ends."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent_pid:
+        return
+    import uvicorn
+
+    uvicorn.run(
+        "prefect.server.api.server:create_app", factory=True, fd=descriptor, log_level="error", lifespan="on"
+    )
+
+
+if __name__ == "__main__":
+    serve(int(sys.argv[1]), int(sys.argv[2]))

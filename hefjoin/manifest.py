@@ -1,0 +1,326 @@
+"""What the stages hand on, and the manifest that a build leaves: small frozen JSON records.
+
+The rule: every number carries its unit in its name and, where it could be taken for a measurement, its source.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from hefjoin.artifacts import Record, Ref
+from hefjoin.calibration import Health
+from hefjoin.forecast.fit import Fit
+from hefjoin.spec import BuildSpec
+
+SCHEMA_VERSION = 1
+
+Provider = Literal["dfc", "emulator"]
+
+
+class Sdk(Record):
+    """Who compiles: part of every stage's identity."""
+
+    provider: Provider
+    version: str
+    """The DFC's version, or the emulator's with a digest of its code."""
+
+
+class FrameSource(Record):
+    """Where frames come from, known by content; taken as the frames lie there."""
+
+    uri: str
+    sha256: str
+    count: int
+    """How many are wanted."""
+
+
+class Fetched(Record):
+    """The sources of a build, by content."""
+
+    models: dict[str, Ref]
+    calibration: FrameSource
+    evaluation: FrameSource | None
+    """None: further frames of the calibration set."""
+
+
+class Tensor(Record):
+    """An input or output of a network."""
+
+    layer: str
+    """Name in the HN, `<scope>/<layer>`."""
+    original_name: str
+    shape: tuple[int, ...]
+    """Without batch: (height, width, channels) or (features,)."""
+
+
+class LayerView(Record):
+    """A layer as the chip counts it."""
+
+    name: str
+    type: str
+    inputs: tuple[str, ...]
+    parameters: int
+    macs: int
+    """Multiply-accumulates per frame."""
+
+
+class Network(Record):
+    """What a HAR holds."""
+
+    har: Ref
+    scopes: tuple[str, ...]
+    state: str
+    hw_arch: str
+    sdk_version: str
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+    layers: tuple[LayerView, ...]
+    """Computing layers only."""
+
+    @property
+    def parameters(self) -> int:
+        """Weights and biases."""
+        return sum(layer.parameters for layer in self.layers)
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates per frame."""
+        return sum(layer.macs for layer in self.layers)
+
+
+class Frames(Record):
+    """Frames ready for the compiler: one .npy, uint8 or float32, (frames, height, width, channels), 0–255."""
+
+    npy: Ref
+    health: Health
+    labels: dict[str, tuple[int, ...]] = Field(default_factory=dict)
+    """True class per frame, by model."""
+
+
+class JoinCheck(Record):
+    """The models may share one input; this is it, and these are the frames for it."""
+
+    height: int
+    width: int
+    channels: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    color: str
+    agreements: tuple[str, ...]
+    """What was compared and found equal, in words."""
+    calibration: Frames
+    evaluation: Frames
+    evaluation_is_held_out: bool
+    """False where no frames were left and the calibration frames had to serve twice."""
+
+
+class FpsForecast(Record):
+    """Frames per second at batch 1, if the network is one context."""
+
+    source: Literal["forecast"] = "forecast"
+    fps: float
+    low_fps: float
+    high_fps: float
+    """The range that held for 90 % of the published networks."""
+
+
+class Forecast(Record):
+    """Before compiling: does it fit, how fast may it be."""
+
+    models: dict[str, Fit]
+    joined: Fit
+    fps: FpsForecast
+
+
+class Equality(Record):
+    """A model's output inside the joined network against the same model alone, float, on real frames."""
+
+    model: str
+    layer: str
+    frames: int
+    max_abs_difference: float
+    is_bit_equal: bool
+
+
+class Joined(Record):
+    """The joined network."""
+
+    name: str
+    network: Network
+    input_layer: str
+    model_of_output: dict[str, str]
+    """Which model each output belongs to, in the order of the outputs."""
+    equality: tuple[Equality, ...]
+
+
+class OutputAccuracy(Record):
+    """One output, quantized against float, over all evaluation frames."""
+
+    layer: str
+    snr_db: float
+    metric: str
+    """What `agreement` counts: `top-1`, `mask IoU at 0.5`, `correlation`."""
+    agreement: float
+    """0–1 (a correlation may be negative)."""
+
+
+class ModelAccuracy(Record):
+    """What quantizing cost one model."""
+
+    model: str
+    frames: int
+    outputs: tuple[OutputAccuracy, ...]
+    float_accuracy: float | None = None
+    """Share of the labels met by the float network, 0–1; None without labels."""
+    quantized_accuracy: float | None = None
+
+    @property
+    def snr_db(self) -> float:
+        """Of its worst output."""
+        return min(output.snr_db for output in self.outputs)
+
+    @property
+    def drop_points(self) -> float:
+        """Accuracy lost, in percentage points: on labels where there are some, else of the agreement."""
+        if self.float_accuracy is not None and self.quantized_accuracy is not None:
+            return 100 * (self.float_accuracy - self.quantized_accuracy)
+        return 100 * (1 - min(output.agreement for output in self.outputs))
+
+
+class LayerNoise(Record):
+    """Signal-to-noise ratio at one layer's output, all quantization noise up to it included."""
+
+    layer: str
+    snr_db: float
+
+
+class Quantized(Record):
+    """The quantized network and what it cost."""
+
+    har: Ref
+    script: str
+    requested_level: int
+    effective_level: int
+    """The compiler may silently fall back to 0."""
+    accuracy: tuple[ModelAccuracy, ...]
+    layer_noise: tuple[LayerNoise, ...]
+    outputs: Ref
+    """.npz with `float_<i>` and `quantized_<i>` per output: float32, (frames, …), for the plots."""
+    warnings: tuple[str, ...]
+
+
+class Compiled(Record):
+    """The HEF."""
+
+    hef: Ref
+    contexts: int
+    contexts_source: Literal["forecast", "hef"]
+    """`forecast` in an emulated HEF; `hef` in a real one, where the compiler's answer was read."""
+    script: str
+    sdk_version: str
+    is_emulated: bool
+    warnings: tuple[str, ...]
+
+
+class BatchMeasurement(Record):
+    """Timed rounds at one batch size."""
+
+    batch_size: int
+    rounds_fps: tuple[float, ...]
+    fps: float
+    """Median of the rounds."""
+    fps_low: float
+    fps_high: float
+    """Lower and upper quartile of the rounds."""
+    latency_p50_ms: float
+    latency_p95_ms: float
+    latency_p99_ms: float
+    """Host round trip of one batch."""
+
+
+class Measured(Record):
+    """The HEF as it ran."""
+
+    source: Literal["device", "emulator"]
+    device: str
+    batches: tuple[BatchMeasurement, ...]
+    load_average: float
+    """Of the host over the last minute, when the measurement began."""
+    power_w: float | None = None
+    temperature_c: float | None = None
+
+
+class Gate(Record):
+    """One condition for becoming the latest of a name."""
+
+    name: str
+    wanted: str
+    found: str
+    verdict: Literal["passed", "failed", "not evaluated"]
+
+
+class StageRun(Record):
+    """How a stage came to its result."""
+
+    stage: str
+    subject: str
+    """The model, where the stage runs once per model."""
+    key: str
+    seconds: float
+    """Time it took to build; of the earlier run where it was reused."""
+    is_reused: bool
+    reason: str
+    """Why it was built, or whose result was reused."""
+
+
+class Machine(Record):
+    """Where a build ran."""
+
+    host: str
+    platform: str
+    cpu: str
+    cores: int
+
+
+class Manifest(Record):
+    """All that is known of one build."""
+
+    schema_version: int = SCHEMA_VERSION
+    build_id: str
+    created_at: str
+    """ISO 8601, UTC."""
+    sdk: Sdk
+    spec: BuildSpec
+    fetched: Fetched
+    models: dict[str, Network]
+    check: JoinCheck
+    forecast: Forecast
+    joined: Joined
+    quantized: Quantized
+    compiled: Compiled
+    measured: Measured
+    gates: tuple[Gate, ...]
+    stages: tuple[StageRun, ...]
+    machine: Machine
+    versions: dict[str, str]
+    parent: str = Field(default="", description="Build id of the latest of the same name before this one.")
+
+    @property
+    def is_promotable(self) -> bool:
+        """No gate failed; one that was not evaluated does not hold a build back."""
+        return all(gate.verdict != "failed" for gate in self.gates)
+
+
+class Published(Record):
+    """Where a build was left."""
+
+    build_id: str
+    manifest: Ref
+    report: Ref
+    hef: Ref
+    hef_name: str
+    """File name a HEF should carry: `<name>.hef`, `<name>.emulated.hef`."""
+    record: str
+    """Key of the new record under the name; empty where a gate failed."""

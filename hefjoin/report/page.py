@@ -1,0 +1,314 @@
+"""The report: one HTML page with everything inside, made from the manifest, the outputs and the frames.
+
+The rule: Python says what is shown, `page.html.j2` where; all text passes the template's escaping.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from hefjoin.artifacts import Ref
+from hefjoin.forecast.fit import Fit
+from hefjoin.manifest import Gate, Manifest, OutputAccuracy, StageRun, Tensor
+from hefjoin.report import graph, maps, plots, summary, words
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+COLORS = ("#0b62a8", "#c4500c", "#00795a", "#9c3f86", "#7a6200", "#4c5bb0", "#a03040", "#3f6f78")
+"""One a model, in the order of the spec; told apart by the colour-blind, dark enough for white text on them."""
+MOST_SCATTERS = 12
+MOST_MAPS = 4
+FRAMES_TO_CHOOSE_FROM = 64
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A share of a limit, as a bar."""
+
+    label: str
+    color: str
+    width_percent: float
+    text: str
+
+
+@dataclass(frozen=True)
+class Resource:
+    """What the networks take of one resource of the chip."""
+
+    name: str
+    limit: str
+    limit_percent: float
+    """Where the limit stands on the bars' scale."""
+    bars: tuple[Bar, ...]
+
+
+@dataclass(frozen=True)
+class StageBar:
+    """How long a stage took to build."""
+
+    run: StageRun
+    name: str
+    seconds: str
+    width_percent: float
+
+
+@dataclass(frozen=True)
+class Output:
+    """An output of the joined network with what is known of it."""
+
+    index: int
+    model: str
+    tensor: Tensor
+    accuracy: OutputAccuracy
+
+    @property
+    def title(self) -> str:
+        """Model and output."""
+        return f"{self.model}: {self.tensor.layer.partition('/')[2] or self.tensor.layer}"
+
+
+@dataclass(frozen=True)
+class MapFrame:
+    """A frame and the maps that the models made of it, as (caption, address of the picture)."""
+
+    index: int
+    pictures: tuple[tuple[str, str], ...]
+
+
+def render(manifest: Manifest, outputs: Path, frames: Path) -> str:
+    """Return the page; see `hefjoin.report.render`."""
+    colors = {model.name: COLORS[index] for index, model in enumerate(manifest.spec.models)}
+    with np.load(outputs) as arrays:
+        pictures = _pictures(manifest, colors, arrays, frames)
+    return _template().render(
+        manifest=manifest,
+        colors=colors,
+        is_emulated=manifest.sdk.provider == "emulator",
+        notice=summary.EMULATOR_NOTICE,
+        verdict=summary.verdict_text(manifest),
+        headings=summary.HEADINGS,
+        rows=summary.summary_rows(manifest),
+        key_figures=_key_figures(manifest),
+        gates=[(gate, _gate_found(manifest, gate)) for gate in manifest.gates],
+        outputs=_outputs(manifest),
+        quality_source=words.quality_source(manifest),
+        graph=graph.draw_graph(manifest.joined, colors),
+        resources=_resources(manifest, colors),
+        throughput=plots.plot_throughput(manifest.measured.batches, manifest.measured.source),
+        latency=plots.plot_latency(manifest.measured.batches, manifest.measured.source),
+        stages=_stage_bars(manifest.stages),
+        scripts=_scripts(manifest),
+        warnings=_warnings(manifest),
+        artifacts=_artifacts(manifest),
+        spec_yaml=yaml.safe_dump(manifest.spec.model_dump(mode="json"), sort_keys=False, allow_unicode=True),
+        **pictures,
+    )
+
+
+def _template() -> Any:
+    environment = Environment(
+        loader=PackageLoader("hefjoin.report", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "db": words.db_text,
+        "duration": words.duration_text,
+        "figure": _figure,
+        "minus": words.minus,
+        "moment": words.moment_text,
+        "percent": words.percent,
+        "plural": words.plural,
+        "rate": words.rate_text,
+        "shape": words.shape_text,
+        "significant": words.significant,
+        "size": words.size_text,
+        "sourced": words.sourced,
+        "agreement": words.agreement_text,
+    }
+    environment.globals |= {"fit_text": words.fit_text, "fps_forecast_text": words.fps_forecast_text}
+    return environment.get_template("page.html.j2")
+
+
+def _figure(text: str) -> Markup:
+    """Return a text whose last bracket, the source, is set as a label."""
+    figure, bracket, source = text.rpartition(" (")
+    if not bracket or not source.endswith(")"):
+        return Markup("{}").format(text)
+    return Markup('{} <span class="source">{}</span>').format(figure, source[:-1])
+
+
+def _key_figures(manifest: Manifest) -> list[tuple[str, str]]:
+    network, compiled = manifest.joined.network, manifest.compiled
+    worst = min(each.snr_db for each in manifest.quantized.accuracy)
+    return [
+        ("Contexts", words.contexts_text(compiled)),
+        ("Throughput", words.fps_text(manifest.measured)),
+        ("SNR of the worst output", words.sourced(words.db_text(worst), words.quality_source(manifest))),
+        ("Parameters, joined", words.si(network.parameters)),
+        ("Multiply-accumulates per frame", words.si(network.macs)),
+        ("HEF", words.size_text(compiled.hef.size_bytes)),
+    ]
+
+
+def _gate_found(manifest: Manifest, gate: Gate) -> str:
+    """Return what a gate found, with a source where the gate's own words lack it."""
+    source = manifest.measured.source if "FPS" in gate.found else words.quality_source(manifest)
+    has_figure = any(letter.isdigit() for letter in gate.found)
+    return gate.found if not has_figure or source in gate.found else words.sourced(gate.found, source)
+
+
+def _outputs(manifest: Manifest) -> list[Output]:
+    tensors = {tensor.layer: tensor for tensor in manifest.joined.network.outputs}
+    accuracy = {output.layer: output for each in manifest.quantized.accuracy for output in each.outputs}
+    return [
+        Output(index, model, tensors[layer], accuracy[layer])
+        for index, (layer, model) in enumerate(manifest.joined.model_of_output.items())
+    ]
+
+
+def _pictures(
+    manifest: Manifest, colors: Mapping[str, str], arrays: Mapping[str, Array], frames: Path
+) -> dict[str, Any]:
+    """Return what is drawn from outputs and frames: SNR per layer, scatters, maps."""
+    source = words.quality_source(manifest)
+    outputs = _outputs(manifest)
+    noise = {
+        model: [each for each in manifest.quantized.layer_noise if each.layer.partition("/")[0] == model]
+        for model in colors
+    }
+    values = [layer.snr_db for layers in noise.values() for layer in layers]
+    limits = (10 * (min(values) // 10), 10 * (max(values) // 10 + 1)) if values else (0.0, words.EXACT_DB)
+    shown = sorted(sorted(outputs, key=lambda each: each.accuracy.snr_db)[:MOST_SCATTERS], key=lambda o: o.index)
+    return {
+        "noise_plots": [
+            plots.plot_layer_noise(model, layers, colors[model], limits, source)
+            for model, layers in noise.items()
+            if layers
+        ],
+        "scatters": [
+            plots.plot_scatter(
+                each.title,
+                arrays[f"float_{each.index}"],
+                arrays[f"quantized_{each.index}"],
+                each.accuracy,
+                colors[each.model],
+                source,
+            )
+            for each in shown
+        ],
+        "scatters_left_out": len(outputs) - len(shown),
+        "map_frames": list(_map_frames(manifest, outputs, colors, arrays, frames)),
+    }
+
+
+def _map_frames(
+    manifest: Manifest,
+    outputs: Sequence[Output],
+    colors: Mapping[str, str],
+    arrays: Mapping[str, Array],
+    frames: Path,
+) -> Iterator[MapFrame]:
+    found = [
+        maps.MapOutput(
+            title=each.title,
+            color=colors[each.model],
+            exact=arrays[f"float_{each.index}"][:FRAMES_TO_CHOOSE_FROM],
+            rough=arrays[f"quantized_{each.index}"][:FRAMES_TO_CHOOSE_FROM],
+        )
+        for each in [each for each in outputs if maps.is_map(each.tensor.shape)][:MOST_MAPS]
+    ]
+    if not found:
+        return
+    source = words.quality_source(manifest)
+    pixels = np.load(frames, mmap_mode="r")
+    for index in maps.choose_frames(found):
+        frame = pixels[index][..., ::-1] if manifest.check.color == "bgr" else pixels[index]
+        pictures = [(f"frame {index}", maps.photograph(frame))]
+        for each in found:
+            pictures.append((f"{each.title}, float", maps.overlay(frame, each.exact[index], each)))
+            pictures.append((f"{each.title}, quantized ({source})", maps.overlay(frame, each.rough[index], each)))
+        yield MapFrame(index, tuple(pictures))
+
+
+def _resources(manifest: Manifest, colors: Mapping[str, str]) -> list[Resource]:
+    forecast = manifest.forecast
+    fits: list[tuple[str, str, Fit]] = [
+        *((model, colors[model], fit) for model, fit in forecast.models.items()),
+        ("joined", plots.INK, forecast.joined),
+    ]
+    limit = forecast.joined
+    return [
+        _resource(
+            "Layer controllers",
+            f"{limit.layer_limit:,}",
+            [(label, color, fit.controller_utilisation, f"{fit.layers:,}") for label, color, fit in fits],
+        ),
+        _resource(
+            "Weight memory",
+            f"{words.si(limit.parameter_limit)} parameters",
+            [(label, color, fit.weight_utilisation, words.si(fit.parameters)) for label, color, fit in fits],
+        ),
+    ]
+
+
+def _resource(name: str, limit: str, shares: Sequence[tuple[str, str, float, str]]) -> Resource:
+    scale = max(1.0, *(share for _, _, share, _ in shares))
+    bars = tuple(
+        Bar(label, color, 100 * share / scale, f"{amount} · {100 * share:.0f}{words.THIN}%")
+        for label, color, share, amount in shares
+    )
+    return Resource(name, limit, 100 / scale, bars)
+
+
+def _stage_bars(stages: Sequence[StageRun]) -> list[StageBar]:
+    longest = max((run.seconds for run in stages), default=0) or 1
+    return [
+        StageBar(run, summary.stage_name(run), words.duration_text(run.seconds), 100 * run.seconds / longest)
+        for run in stages
+    ]
+
+
+def _scripts(manifest: Manifest) -> list[tuple[str, str]]:
+    """Return the model scripts, one where both steps ran the same."""
+    quantized, compiled = manifest.quantized.script.strip(), manifest.compiled.script.strip()
+    if quantized == compiled:
+        return [("Quantized and compiled with", quantized)]
+    return [("Quantized with", quantized), ("Compiled with", compiled)]
+
+
+def _warnings(manifest: Manifest) -> list[str]:
+    quantized, check = manifest.quantized, manifest.check
+    own = []
+    if quantized.effective_level != quantized.requested_level:
+        own.append(
+            f"Optimization level {quantized.requested_level} was asked for, {quantized.effective_level} was used."
+        )
+    if not check.evaluation_is_held_out:
+        own.append(
+            "No frames were left to evaluate on: the calibration frames served twice, so SNR and agreement flatter."
+        )
+    return list(dict.fromkeys([*own, *quantized.warnings, *manifest.compiled.warnings]))
+
+
+def _artifacts(manifest: Manifest) -> list[tuple[str, Ref]]:
+    return [
+        *((f"model {name}", ref) for name, ref in manifest.fetched.models.items()),
+        ("calibration frames", manifest.check.calibration.npy),
+        ("evaluation frames", manifest.check.evaluation.npy),
+        *((f"HAR of {name}", network.har) for name, network in manifest.models.items()),
+        ("joined HAR", manifest.joined.network.har),
+        ("quantized HAR", manifest.quantized.har),
+        ("outputs", manifest.quantized.outputs),
+        ("HEF", manifest.compiled.hef),
+    ]

@@ -1,0 +1,187 @@
+"""The plots, as SVG text to stand inline in a page.
+
+The rule: equal input gives equal text, and a plot can be read without its page: axes with units, the source of
+what was measured, and a legend where colours or marks mean something.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import matplotlib
+import numpy as np
+from markupsafe import Markup
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+
+from hefjoin.manifest import BatchMeasurement, LayerNoise, OutputAccuracy
+from hefjoin.report import words
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+POINTS = 5000
+INK, FAINT, GRID = "#1d2733", "#5b6875", "#dfe4ea"
+WORST_MARKS = ("v", "s", "D")
+STYLE = {
+    "svg.hashsalt": "hefjoin",
+    "svg.fonttype": "none",
+    "text.parse_math": False,
+    "font.family": ["DejaVu Sans"],
+    "font.size": 9,
+    "axes.titlesize": 9.5,
+    "axes.edgecolor": FAINT,
+    "axes.labelcolor": INK,
+    "text.color": INK,
+    "xtick.color": FAINT,
+    "ytick.color": FAINT,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": GRID,
+    "legend.frameon": False,
+    "legend.fontsize": 8.5,
+}
+BELOW: dict[str, Any] = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.2)}
+"""Place of a legend: under the axes."""
+_ONE_AT_A_TIME = threading.Lock()
+"""matplotlib's settings belong to the process; two builds may end at once."""
+
+
+def plot_layer_noise(
+    model: str, noise: Sequence[LayerNoise], color: str, limits: tuple[float, float], source: str
+) -> Markup:
+    """Return the SNR at each layer of one model, its three worst layers marked and named.
+
+    Args:
+        model: Its name.
+        noise: Its layers, in order from the input.
+        color: The model's colour.
+        limits: Lowest and highest SNR on the axis, in dB: the same for all models of a page.
+        source: Who computed the SNR.
+    """
+    snr_db = [layer.snr_db for layer in noise]
+    with _axes(4.6, 3.5, f"SNR at each layer of {model}, in dB") as (axes, page):
+        order = range(1, len(noise) + 1)
+        axes.plot(order, snr_db, color=color, linewidth=1.4, marker="o", markersize=2.6)
+        worst = sorted(range(len(noise)), key=lambda index: snr_db[index])[: len(WORST_MARKS)]
+        for index, mark in zip(worst, WORST_MARKS, strict=False):
+            name = f"{_layer(noise[index].layer)}, {words.db_text(snr_db[index])}"
+            axes.plot(
+                [index + 1], [snr_db[index]], mark, label=name, markersize=7, mfc="none", mec=INK, linestyle="none"
+            )
+        axes.set(title=_short(model), ylim=limits, xlabel="layer, in order from the input")
+        axes.set_ylabel(f"SNR (dB, {source})")
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.legend(**BELOW, title="worst three layers", alignment="left")
+    return page[0]
+
+
+def plot_scatter(
+    title: str, exact: Array, rough: Array, accuracy: OutputAccuracy, color: str, source: str
+) -> Markup:
+    """Return an output's quantized values against its float ones, at most `POINTS` of them, drawn by a fixed seed.
+
+    Args:
+        title: Whose output it is.
+        exact: The float network's, float32, any shape.
+        rough: The quantized network's, of the same shape.
+        accuracy: Its SNR goes into the title.
+        color: The model's colour.
+        source: Who computed the outputs.
+    """
+    x, y = exact.reshape(-1), rough.reshape(-1)
+    if x.size > POINTS:
+        chosen = np.sort(np.random.default_rng(0).choice(x.size, POINTS, replace=False, shuffle=False))
+        x, y = x[chosen], y[chosen]
+    low, high = float(min(x.min(), y.min())), float(max(x.max(), y.max()))
+    room = 0.04 * (high - low) or 1.0
+    with _axes(4.2, 4.2, f"Quantized against float values of {title}") as (axes, page):
+        ends = (low - room, high + room)
+        axes.plot(ends, ends, color=INK, linewidth=1, label="no difference")
+        axes.plot(
+            x,
+            y,
+            ".",
+            color=color,
+            markersize=3.2,
+            alpha=0.35,
+            markeredgewidth=0,
+            rasterized=True,
+            label="one value",
+        )
+        axes.set(xlim=ends, ylim=ends, aspect="equal", xlabel="float network, native unit of the output")
+        axes.set_ylabel(f"quantized network ({source}), same unit")
+        axes.set_title(f"{_short(title)}\nSNR {words.db_text(accuracy.snr_db)} ({source})")
+    return page[0]
+
+
+def plot_throughput(batches: Sequence[BatchMeasurement], source: str) -> Markup:
+    """Return frames per second by batch size: every timed round, and their median."""
+    with _axes(4.6, 3.2, f"Throughput by batch size, in frames per second ({source})") as (axes, page):
+        for place, batch in enumerate(batches):
+            spread = np.linspace(-0.16, 0.16, len(batch.rounds_fps) + 2)[1:-1]
+            axes.plot(place + spread, batch.rounds_fps, "o", color=FAINT, markersize=4, alpha=0.6, mew=0)
+            axes.plot([place - 0.24, place + 0.24], [batch.fps] * 2, color=INK, linewidth=2.2)
+        first_dots, first_line = axes.lines[:2]
+        _by_batch(axes, batches, max(max(batch.fps, *batch.rounds_fps) for batch in batches))
+        axes.set_ylabel(f"throughput (FPS, {source})")
+        axes.legend([first_dots, first_line], ["one round", "median"], **BELOW, ncols=2)
+    return page[0]
+
+
+def plot_latency(batches: Sequence[BatchMeasurement], source: str) -> Markup:
+    """Return the round trip of one batch by batch size: half, 95 % and 99 % of them are faster."""
+    with _axes(4.6, 3.2, f"Latency by batch size, in milliseconds ({source})") as (axes, page):
+        for place, batch in enumerate(batches):
+            axes.plot([place] * 2, [batch.latency_p50_ms, batch.latency_p99_ms], color=FAINT, linewidth=1)
+        for mark, name in (("o", "p50"), ("s", "p95"), ("v", "p99")):
+            values = [getattr(batch, f"latency_{name}_ms") for batch in batches]
+            axes.plot(range(len(batches)), values, mark, color=INK, markersize=6, label=name)
+        _by_batch(axes, batches, max(batch.latency_p99_ms for batch in batches))
+        axes.set_ylabel(f"latency of one batch (ms, {source})")
+        axes.legend(**BELOW, ncols=3)
+    return page[0]
+
+
+def _by_batch(axes: Axes, batches: Sequence[BatchMeasurement], top: float) -> None:
+    axes.set_xticks(range(len(batches)), [str(batch.batch_size) for batch in batches])
+    axes.set(xlim=(-0.6, len(batches) - 0.4), ylim=(0, 1.15 * top), xlabel="batch size (frames sent together)")
+    axes.grid(axis="x", visible=False)
+
+
+@contextmanager
+def _axes(width: float, height: float, label: str) -> Iterator[tuple[Axes, list[Markup]]]:
+    """Give axes to draw on, in inches; the list holds the finished SVG afterwards."""
+    finished: list[Markup] = []
+    with _ONE_AT_A_TIME, matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(width, height), layout="constrained")
+        FigureCanvasSVG(figure)
+        yield figure.add_subplot(), finished
+        text = io.StringIO()
+        unknown = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+        figure.savefig(text, format="svg", metadata=unknown, dpi=160, transparent=True)
+    finished.append(_inline(text.getvalue(), label))
+
+
+def _inline(document: str, label: str) -> Markup:
+    """Return an SVG document as an element: no prolog, no ids that another plot has too, a text for the blind."""
+    svg = document[document.index("<svg") :]
+    svg = re.sub(r' xmlns(:xlink)?="[^"]*"| id="[\w.]+_\d+"', "", svg)
+    return Markup(svg.replace("<svg", Markup('<svg role="img" aria-label="{}"').format(label), 1))
+
+
+def _layer(name: str) -> str:
+    return _short(name.partition("/")[2] or name)
+
+
+def _short(text: str, most: int = 44) -> str:
+    return text if len(text) <= most else f"{text[: most - 1]}…"

@@ -1,0 +1,109 @@
+"""A build in a few lines: the rows and sentences that page, markdown and command line share."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import astuple, dataclass
+from typing import TYPE_CHECKING
+
+from hefjoin.report import words
+
+if TYPE_CHECKING:
+    from hefjoin.manifest import Gate, Manifest, StageRun
+
+HEADINGS = ("Model", "SNR, worst output", "Accuracy, float → quantized", "Drop")
+EMULATOR_NOTICE = (
+    "Nothing here was measured on a Hailo device: the networks were quantized and compiled by hefjoin's emulator. "
+    "Its throughput is that of a CPU and no statement about the chip, and its HEF does not run on one."
+)
+
+
+@dataclass(frozen=True)
+class ModelRow:
+    """What quantizing cost one model, ready to print; every figure with its source."""
+
+    model: str
+    snr: str
+    accuracy: str
+    drop: str
+
+
+def summary_rows(manifest: Manifest) -> list[ModelRow]:
+    """Return the main table: one row for each model."""
+    source = words.quality_source(manifest)
+    return [
+        ModelRow(
+            model=each.model,
+            snr=words.sourced(words.db_text(each.snr_db), source),
+            accuracy=words.sourced(words.accuracy_text(each), source),
+            drop=words.sourced(words.points_text(each.drop_points), source),
+        )
+        for each in manifest.quantized.accuracy
+    ]
+
+
+def figure_rows(manifest: Manifest) -> list[tuple[str, str]]:
+    """Return what is true of the joined network as a whole: (label, figure with its source)."""
+    return [
+        ("Contexts", words.contexts_text(manifest.compiled)),
+        ("Throughput", words.fps_text(manifest.measured)),
+        ("Throughput expected on the chip", words.fps_forecast_text(manifest.forecast.fps)),
+    ]
+
+
+def verdict_text(manifest: Manifest) -> str:
+    """Return whether the build became the latest of its name, and which gates say so."""
+    failed = _gates(manifest, "failed")
+    if failed:
+        reasons = "; ".join(f"{gate.name} wanted {gate.wanted}, found {gate.found}" for gate in failed)
+        return f"Not promoted: {reasons}"
+    passed, skipped = len(_gates(manifest, "passed")), [gate.name for gate in _gates(manifest, "not evaluated")]
+    text = f"Promoted: {words.plural(passed, 'gate')} passed" if passed else "Promoted: no gate stood in the way"
+    return text + (f"; {', '.join(skipped)} not evaluated" if skipped else "")
+
+
+def stage_name(run: StageRun) -> str:
+    """Return a stage with the model it ran for."""
+    return f"{run.stage} {run.subject}".strip()
+
+
+def summary_markdown(manifest: Manifest, report_uri: str = "") -> str:
+    """Return the build as markdown for the Prefect UI.
+
+    Args:
+        manifest: The build.
+        report_uri: Where the page lies, to link to; empty: no link.
+    """
+    parts = [f"## {_escaped(manifest.spec.name)}", f"**{_escaped(verdict_text(manifest))}**"]
+    if manifest.sdk.provider == "emulator":
+        parts.append(f"> {EMULATOR_NOTICE}")
+    parts.append(_table(HEADINGS, (astuple(row) for row in summary_rows(manifest))))
+    parts.append(_table(("Joined network", "Figure"), figure_rows(manifest)))
+    if manifest.gates:
+        gates = [(gate.name, gate.wanted, gate.found, gate.verdict) for gate in manifest.gates]
+        parts.append(_table(("Gate", "Wanted", "Found", "Verdict"), gates))
+    parts.append(_escaped(words.fit_text(manifest.forecast.joined)))
+    stages = [
+        (stage_name(run), words.duration_text(run.seconds), "reused" if run.is_reused else "built", run.reason)
+        for run in manifest.stages
+    ]
+    parts.append(_table(("Stage", "Time to build", "Now", "Because"), stages))
+    if report_uri:
+        target = report_uri.replace("<", "%3C").replace(">", "%3E")
+        parts.append(f"[Open the report](<{target}>)")
+    return "\n\n".join(parts) + "\n"
+
+
+def _gates(manifest: Manifest, verdict: str) -> list[Gate]:
+    return [gate for gate in manifest.gates if gate.verdict == verdict]
+
+
+def _table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [headings, ["---"] * len(headings), *([_escaped(cell) for cell in row] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _escaped(text: str) -> str:
+    """Return text that markdown shows as it is, on one line."""
+    return re.sub(r"([\\`*|\[\]<>&])", r"\\\1", re.sub(r"[\r\n]+", " ", text))

@@ -1,0 +1,160 @@
+"""How figures read: units, digits and source words, the same on the page, in markdown and on the command line.
+
+A figure and its source are one text, `412 FPS at batch 1 (emulator)`; numbers and units are kept together by a
+narrow no-break space.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from hefjoin.forecast.fit import Fit
+    from hefjoin.manifest import Compiled, FpsForecast, Manifest, Measured, ModelAccuracy, OutputAccuracy
+
+THIN = "\u202f"
+EXACT_DB = 120.0
+"""From here on there is no noise worth a figure."""
+
+
+def sourced(text: str, source: str) -> str:
+    """Return a figure with the word that says where it comes from."""
+    return f"{text} ({source})"
+
+
+def quality_source(manifest: Manifest) -> str:
+    """Return who computed the quantized network's outputs: `emulator`, or `DFC` for the vendor's simulation."""
+    return "emulator" if manifest.sdk.provider == "emulator" else "DFC"
+
+
+def significant(value: float, digits: int = 3) -> str:
+    """Return a number with that many significant digits, never an exponent, thousands apart.
+
+    >>> significant(0.99951), significant(41.26), significant(12345.6)
+    ('1.00', '41.3', '12,346')
+    """
+    if not math.isfinite(value):
+        return str(value)
+    if value == 0:
+        return "0"
+    magnitude = math.floor(math.log10(abs(float(f"{value:.{digits - 1}e}"))))
+    return minus(f"{value:,.{max(0, digits - 1 - magnitude)}f}")
+
+
+def minus(text: str) -> str:
+    """Return a number's text with a real minus sign, and none before zero."""
+    return text.replace("-", "−") if any(digit in text for digit in "123456789") else text.lstrip("-")
+
+
+def si(value: float) -> str:
+    """Return a count with three digits and a prefix.
+
+    >>> si(11_684_712).replace(THIN, " "), si(512)
+    ('11.7 M', '512')
+    """
+    for limit, prefix in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= limit:
+            return f"{significant(value / limit)}{THIN}{prefix}"
+    return f"{value:,.0f}"
+
+
+def size_text(size_bytes: int) -> str:
+    """Return a file's size in decimal units."""
+    return f"{si(size_bytes)}B" if size_bytes >= 1000 else f"{size_bytes}{THIN}B"
+
+
+def percent(share: float) -> str:
+    """Return a share of 1 as a percentage with one decimal."""
+    return f"{minus(f'{100 * share:.1f}')}{THIN}%"
+
+
+def db_text(snr_db: float) -> str:
+    """Return a signal-to-noise ratio."""
+    return f"≥{THIN}{EXACT_DB:.0f}{THIN}dB" if snr_db >= EXACT_DB else f"{minus(f'{snr_db:.1f}')}{THIN}dB"
+
+
+def points_text(points: float) -> str:
+    """Return a difference of percentages."""
+    return f"{minus(f'{points:.1f}')}{THIN}points"
+
+
+def rate_text(fps: float) -> str:
+    """Return frames per second; whose they are has to stand beside it."""
+    return f"{significant(fps)}{THIN}FPS"
+
+
+def shape_text(shape: Sequence[int]) -> str:
+    """Return a shape without batch, `224 × 224 × 3`."""
+    return f"{THIN}×{THIN}".join(f"{size:,}" for size in shape)
+
+
+def plural(count: int, noun: str) -> str:
+    """Return a count with its noun."""
+    return f"{count:,}{THIN}{noun}{'' if count == 1 else 's'}"
+
+
+def duration_text(seconds: float) -> str:
+    """Return a time as a person would say it.
+
+    >>> [duration_text(s).replace(THIN, " ") for s in (0.034, 4.21, 59.97, 95, 7260)]
+    ['34 ms', '4.2 s', '1 min 0 s', '1 min 35 s', '2 h 1 min']
+    """
+    if seconds < 0.9995:
+        return f"{seconds * 1000:.0f}{THIN}ms"
+    if seconds < 59.95:
+        return f"{seconds:.1f}{THIN}s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes}{THIN}min {rest}{THIN}s"
+    return f"{minutes // 60}{THIN}h {minutes % 60}{THIN}min"
+
+
+def moment_text(iso: str) -> str:
+    """Return an ISO 8601 moment as `2025-11-23 07:14 UTC`."""
+    return datetime.fromisoformat(iso).astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC")
+
+
+def fps_text(measured: Measured) -> str:
+    """Return the throughput at the smallest batch, with its source."""
+    batch = min(measured.batches, key=lambda each: each.batch_size)
+    return sourced(f"{rate_text(batch.fps)} at batch {batch.batch_size}", measured.source)
+
+
+def contexts_text(compiled: Compiled) -> str:
+    """Return how many contexts the HEF takes, with its source."""
+    return sourced(plural(compiled.contexts, "context"), compiled.contexts_source)
+
+
+def fps_forecast_text(fps: FpsForecast) -> str:
+    """Return the throughput expected at batch 1, its range, and that it is a forecast."""
+    low, high = significant(fps.low_fps), significant(fps.high_fps)
+    return sourced(f"{rate_text(fps.fps)} at batch 1, likely {low} to {high}{THIN}FPS", fps.source)
+
+
+def fit_text(fit: Fit) -> str:
+    """Return whether a network fits one context, in a sentence that says it is a forecast."""
+    answer = {
+        "fits": "fits one context",
+        "uncertain": "may or may not fit one context",
+        "does not fit": f"does not fit one context but takes about {fit.contexts}",
+    }[fit.verdict]
+    return (
+        f"Forecast: {answer}; the probability of more than one is "
+        f"{percent(fit.probability_of_more_contexts)}. Used up first: {fit.limiting_resource}."
+    )
+
+
+def agreement_text(output: OutputAccuracy) -> str:
+    """Return how far an output agrees with that of the float network, and what was counted."""
+    value = percent(output.agreement) if output.metric.startswith("top-") else f"{output.agreement:.3f}"
+    return f"{output.metric} agreement with float {minus(value)}"
+
+
+def accuracy_text(accuracy: ModelAccuracy) -> str:
+    """Return accuracy on labels, float → quantized; without labels, the worst output's agreement with float."""
+    if accuracy.float_accuracy is not None and accuracy.quantized_accuracy is not None:
+        return f"{percent(accuracy.float_accuracy)} → {percent(accuracy.quantized_accuracy)}"
+    return agreement_text(min(accuracy.outputs, key=lambda output: output.agreement))

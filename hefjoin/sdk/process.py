@@ -1,0 +1,177 @@
+"""Start a step in the SDK's interpreter, follow it, and leave nothing of it behind.
+
+The rule: a step has its own directory, no standard input, a piped output, the locale C.UTF-8, a deadline of its
+own and its parent's fate; it stays in its parent's process group, so that a cancel reaches it. Its return code is
+checked, whatever it printed.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import selectors
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from hefjoin.errors import ToolchainError
+from hefjoin.sdk import log as sdk_log
+from hefjoin.sdk.toolchain import Toolchain
+
+STEP = Path(__file__).with_name("step.py")
+TAIL_LINES = 30
+STOP_SECONDS = 5.0
+DEADLINES_S = {"parse": 3600.0, "join": 3600.0, "quantize": 24 * 3600.0, "compile": 24 * 3600.0}
+"""Generous: a compile of hours is usual (facts of public logs); a hang is what they are for."""
+
+logger = logging.getLogger("hefjoin.sdk")
+
+
+class Finished(NamedTuple):
+    """What a step gave."""
+
+    result: dict[str, Any]
+    lines: list[str]
+
+
+def run_step(
+    toolchain: Toolchain,
+    action: str,
+    arguments: dict[str, Any],
+    work: Path,
+    *,
+    model: str,
+    deadline_s: float | None = None,
+    on_progress: Callable[[sdk_log.Progress], None] | None = None,
+) -> Finished:
+    """Run one step to its end.
+
+    Args:
+        toolchain: The compiler and its interpreter.
+        action: A function of `step.py`.
+        arguments: Its arguments; paths as text, absolute or relative to `work`.
+        work: The step's own directory; its log stays there as `<action>.log`.
+        model: The model or joined network, for messages.
+        deadline_s: Seconds until it is stopped; None: those of `DEADLINES_S`.
+        on_progress: Called with each progress the step reports.
+
+    Raises:
+        HefJoinError: What the SDK raised, as an error of our tree; ToolchainError where the step died, hung or
+            could not be started.
+    """
+    request = _write_request(toolchain, action, arguments, work)
+    deadline_s = DEADLINES_S[action] if deadline_s is None else deadline_s
+    lines: list[str] = []
+    process = _start(toolchain, request, work)
+    try:
+        with (work / f"{action}.log").open("w", encoding="utf-8") as log_file:
+            for line in _lines(process, time.monotonic() + deadline_s):
+                lines.append(line)
+                log_file.write(line + "\n")
+                found = sdk_log.progress(line)
+                if found is None:
+                    logger.info("%s | %s", model, line)
+                elif on_progress is not None:
+                    on_progress(found)
+        code = process.wait(STOP_SECONDS)
+    except _Late as error:
+        raise ToolchainError(
+            f"{model}: {action} was stopped after {deadline_s:.0f} s without an end; its last line: "
+            f"{lines[-1] if lines else 'none'}",
+            log_tail=_tail(lines),
+        ) from error
+    finally:
+        _stop(process)
+    return Finished(_outcome(action, model, code, work, lines), lines)
+
+
+class _Late(Exception):
+    """The deadline has passed."""
+
+
+def _write_request(toolchain: Toolchain, action: str, arguments: dict[str, Any], work: Path) -> Path:
+    request = work / f"{action}.request.json"
+    content = {
+        "provider": toolchain.sdk.provider,
+        "action": action,
+        "arguments": arguments,
+        "result": str(work / f"{action}.result.json"),
+        "failure": str(work / f"{action}.failure.json"),
+        "parent_pid": os.getpid(),
+    }
+    request.write_text(json.dumps(content), encoding="utf-8")
+    return request
+
+
+def _start(toolchain: Toolchain, request: Path, work: Path) -> subprocess.Popen[bytes]:
+    environment = {**os.environ, "LC_ALL": "C.UTF-8", "PYTHONUNBUFFERED": "1"}
+    try:
+        return subprocess.Popen(
+            [toolchain.python, str(STEP), str(request)],
+            cwd=work,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+    except OSError as error:
+        raise ToolchainError(f"{toolchain.python} does not start: {error}", log_tail="") from error
+
+
+def _lines(process: subprocess.Popen[bytes], deadline: float) -> Iterator[str]:
+    """Yield the step's lines as they come, until it closes its output or the deadline passes."""
+    assert process.stdout is not None
+    rest = b""
+    with selectors.DefaultSelector() as selector:
+        selector.register(process.stdout, selectors.EVENT_READ)
+        while True:
+            remaining = deadline - time.monotonic()
+            if remaining <= 0:
+                raise _Late
+            if not selector.select(min(remaining, 1.0)):
+                if process.poll() is not None:  # ended, though something else still holds its output open
+                    break
+                continue
+            chunk = os.read(process.stdout.fileno(), 65536)
+            if not chunk:
+                break
+            *whole, rest = (rest + chunk).split(b"\n")
+            yield from (text for line in whole if (text := sdk_log.clean(line.decode("utf-8", "replace"))))
+    if last := sdk_log.clean(rest.decode("utf-8", "replace")):
+        yield last
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is None:
+        process.terminate()
+        try:
+            process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+    if process.stdout is not None:
+        process.stdout.close()
+
+
+def _outcome(action: str, model: str, code: int, work: Path, lines: list[str]) -> dict[str, Any]:
+    tail = _tail(lines)
+    failure = work / f"{action}.failure.json"
+    if failure.exists():
+        found = json.loads(failure.read_text(encoding="utf-8"))
+        logger.debug("%s | %s", model, found["traceback"])
+        raise sdk_log.to_error(found["type"], found["message"], model, tail)
+    if code != 0:
+        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+        raise ToolchainError(
+            f"{model}: the {action} step {how}; the last lines of its log:\n{tail or '  (none)'}", log_tail=tail
+        )
+    result: dict[str, Any] = json.loads((work / f"{action}.result.json").read_text(encoding="utf-8"))
+    return result
+
+
+def _tail(lines: list[str]) -> str:
+    return "\n".join(f"  {line}" for line in lines[-TAIL_LINES:])

@@ -1,0 +1,73 @@
+"""What quantizing cost: the quantized outputs against the float ones, and both against labels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from hefjoin.manifest import ModelAccuracy, OutputAccuracy
+
+Array = npt.NDArray[Any]
+MASK_THRESHOLD = 0.5
+EXACT_DB = 120.0
+
+
+def model_accuracy(
+    model: str, outputs: Mapping[str, tuple[Array, Array]], labels: Sequence[int] | None
+) -> ModelAccuracy:
+    """Compare one model's outputs.
+
+    Args:
+        model: Its name.
+        outputs: By layer, (float, quantized): float32, shape (frames, …, features).
+        labels: True class per frame, for the model's first output; None where there are none.
+    """
+    first = next(iter(outputs.values()))
+    return ModelAccuracy(
+        model=model,
+        frames=len(first[0]),
+        outputs=tuple(_output(layer, exact, rough) for layer, (exact, rough) in outputs.items()),
+        float_accuracy=None if labels is None else _top1(first[0], labels),
+        quantized_accuracy=None if labels is None else _top1(first[1], labels),
+    )
+
+
+def snr_db(exact: Array, rough: Array) -> float:
+    """Return 10·log10(Σ exact² / Σ (exact - rough)²) in dB, at most `EXACT_DB`.
+
+    >>> round(snr_db(np.array([3.0, 4.0]), np.array([3.0, 3.5])))
+    20
+    """
+    signal = float(np.sum(np.square(exact, dtype=np.float64)))
+    noise = float(np.sum(np.square(exact.astype(np.float64) - rough)))
+    if noise == 0:
+        return EXACT_DB
+    return float(min(10 * np.log10(max(signal, np.finfo(float).tiny) / noise), EXACT_DB))
+
+
+def _output(layer: str, exact: Array, rough: Array) -> OutputAccuracy:
+    metric, agreement = _agreement(exact, rough)
+    return OutputAccuracy(layer=layer, snr_db=snr_db(exact, rough), metric=metric, agreement=agreement)
+
+
+def _agreement(exact: Array, rough: Array) -> tuple[str, float]:
+    """Return how often both say the same, in the way that suits the output's shape and range."""
+    if exact.shape[-1] > 1 and exact.ndim == 2:
+        return "top-1", float(np.mean(exact.argmax(-1) == rough.argmax(-1)))
+    if exact.shape[-1] > 1 and exact.ndim == 4:
+        return "top-1 per pixel", float(np.mean(exact.argmax(-1) == rough.argmax(-1)))
+    if exact.ndim == 4 and exact.min() >= 0 and exact.max() <= 1:
+        ours, theirs = rough > MASK_THRESHOLD, exact > MASK_THRESHOLD
+        union = int(np.sum(ours | theirs))
+        return f"mask IoU at {MASK_THRESHOLD}", float(np.sum(ours & theirs) / union) if union else 1.0
+    flat = exact.ravel().astype(np.float64), rough.ravel().astype(np.float64)
+    if min(np.std(flat[0]), np.std(flat[1])) == 0:
+        return "correlation", float(np.array_equal(*flat))
+    return "correlation", float(np.corrcoef(*flat)[0, 1])
+
+
+def _top1(scores: Array, labels: Sequence[int]) -> float:
+    return float(np.mean(scores.reshape(len(scores), -1).argmax(-1) == np.asarray(labels)))

@@ -1,0 +1,166 @@
+"""Check: may these networks share one input? The three conditions of the recipe, in seconds, before any joining."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, ClassVar
+
+from hefjoin.artifacts import Record
+from hefjoin.calibration import Frames as FrameStream
+from hefjoin.calibration import open_frames, write_npy
+from hefjoin.errors import CalibrationError, Disagreement, JoinError, Problem, SpecError
+from hefjoin.manifest import Frames, FrameSource, JoinCheck, Network
+from hefjoin.stages.contract import Stage, Workplace
+
+
+class Branch(Record):
+    """One network and what the spec says of its input."""
+
+    name: str
+    network: Network
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    color: str
+
+    @property
+    def channels(self) -> int:
+        """Of its input."""
+        return self.network.inputs[0].shape[-1]
+
+    @property
+    def normalization(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """(mean, std), whichever of them was left out filled in; both empty for none at all."""
+        if not self.mean and not self.std:
+            return (), ()
+        return self.mean or (0.0,) * self.channels, self.std or (1.0,) * self.channels
+
+
+class Check(Stage[JoinCheck]):
+    """Compare the networks and prepare the frames.
+
+    Requires: parsed networks with one input each. Ensures: equal input shape, preprocessing and chip; frames of
+    that shape. Otherwise a JoinError with the table of what disagrees.
+    """
+
+    stage: ClassVar[str] = "check"
+    version: ClassVar[int] = 1
+    result: ClassVar[type[JoinCheck]] = JoinCheck
+
+    branches: tuple[Branch, ...]
+    calibration: FrameSource
+    evaluation: FrameSource | None
+
+    def requires(self) -> None:
+        """List every mean and std that does not fit its network's input, and every disagreement."""
+        problems = []
+        for index, branch in enumerate(self.branches):
+            for field, values in (("mean", branch.mean), ("std", branch.std)):
+                if values and len(values) != branch.channels:
+                    has = f"{branch.channels} channel{'s' if branch.channels != 1 else ''}"
+                    problems.append(Problem(f"models[{index}].{field}", f"{len(values)} values, input has {has}"))
+            if len(branch.network.inputs[0].shape) != 3:
+                problems.append(
+                    Problem(f"models[{index}]", f"its input {branch.network.inputs[0].shape} is not an image")
+                )
+        if problems:
+            raise SpecError(problems)
+        disagreements = [row for row in map(self._compare, COMPARED) if row is not None]
+        if disagreements:
+            raise JoinError(disagreements)
+
+    def run(self, work: Path, place: Workplace) -> JoinCheck:
+        """Turn the calibration and evaluation sets into frames of the shared input's shape."""
+        first = self.branches[0]
+        mean, std = first.normalization
+        height, width, channels = first.network.inputs[0].shape
+        calibration = self._open(self.calibration, "calibration set")
+        evaluation, is_held_out = self._open_evaluation(calibration)
+        return JoinCheck(
+            height=height,
+            width=width,
+            channels=channels,
+            mean=mean,
+            std=std,
+            color=first.color,
+            agreements=tuple(f"{what}: {show(first)}" for what, show, _ in COMPARED),
+            calibration=_store(calibration, "calibration", work, place),
+            evaluation=_store(evaluation, "evaluation", work, place),
+            evaluation_is_held_out=is_held_out,
+        )
+
+    def ensures(self, result: JoinCheck) -> None:
+        """Refuse frames that were already normalized although the chip will normalize them."""
+        if result.std and result.calibration.health.looks_normalised:
+            raise CalibrationError(
+                f"the calibration set has values {result.calibration.health.min:g} … "
+                f"{result.calibration.health.max:g}: it is already normalized, and mean/std would be applied again on "
+                "the chip. Give raw 0–255 pixels, or leave mean and std out"
+            )
+        known = {branch.name for branch in self.branches}
+        counts = {len(labels) for labels in result.evaluation.labels.values()}
+        if not set(result.evaluation.labels) <= known or counts - {result.evaluation.health.count}:
+            raise CalibrationError(
+                f"the evaluation set has labels for {', '.join(result.evaluation.labels)}; the models are "
+                f"{', '.join(sorted(known))}"
+            )
+
+    def _compare(self, row: Comparison) -> Disagreement | None:
+        what, show, remedy = row
+        values = tuple((branch.name, show(branch)) for branch in self.branches)
+        return Disagreement(what, values, remedy) if len({value for _, value in values}) > 1 else None
+
+    def _open(self, source: FrameSource, what: str, skip: int = 0) -> FrameStream:
+        first = self.branches[0]
+        height, width, channels = first.network.inputs[0].shape
+        return open_frames(
+            Path(source.uri),
+            height=height,
+            width=width,
+            channels=channels,
+            color=first.color,
+            count=source.count,
+            skip=skip,
+            what=what,
+        )
+
+    def _open_evaluation(self, calibration: FrameStream) -> tuple[FrameStream, bool]:
+        if self.evaluation is not None:
+            return self._open(self.evaluation, "evaluation set"), True
+        try:
+            return self._open(self.calibration, "evaluation set", skip=calibration.count), True
+        except CalibrationError:  # nothing is left behind the calibration frames: they serve twice, and it is said
+            return self._open(self.calibration, "evaluation set"), False
+
+
+def _store(frames: FrameStream, name: str, work: Path, place: Workplace) -> Frames:
+    path = work / f"{name}.npy"
+    health = write_npy(frames, path)
+    labels = {model: tuple(int(label) for label in values) for model, values in frames.labels.items()}
+    return Frames(npy=place.store.put(path, "npy"), health=health, labels=labels)
+
+
+Comparison = tuple[str, Callable[[Branch], str], str]
+
+_GRAPH = "put the difference into the model itself before parsing, or choose models trained alike"
+COMPARED: tuple[Comparison, ...] = (
+    (
+        "input shape (height, width, channels)",
+        lambda branch: " × ".join(map(str, branch.network.inputs[0].shape)),
+        "export the models for one size, or set input_shape where a model leaves it open",
+    ),
+    (
+        "mean and std",
+        lambda branch: _normalization_text(branch.normalization),
+        f"one normalization serves both; {_GRAPH}",
+    ),
+    ("color", lambda branch: branch.color, f"the chip sends one channel order to both; {_GRAPH}"),
+    ("chip", lambda branch: branch.network.hw_arch, "parse the HARs again for one hw_arch"),
+    ("SDK version", lambda branch: branch.network.sdk_version, "parse the HARs again with one SDK"),
+    ("state", lambda branch: branch.network.state, "join parsed networks, then quantize them as one"),
+)
+
+
+def _normalization_text(pair: tuple[Any, Any]) -> str:
+    mean, std = pair
+    return f"mean {list(mean)}, std {list(std)}" if mean else "none"

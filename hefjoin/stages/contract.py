@@ -1,0 +1,233 @@
+"""The contract of a stage, and the runner that holds it to it and reuses what is finished.
+
+A stage is a frozen record of all that it reads. The rules:
+
+1. `requires` is checked before anything is done, `ensures` before anything is kept.
+2. Its key is the digest of its name, its version and its fields, artifacts and sources by content. Equal keys
+   mean equal work: the record of the earlier run is taken, once every artifact it names is found intact.
+3. It works in a directory of its own, which is gone afterwards; a failed run leaves its logs there.
+4. What it made lies in the store before its record does. A run that dies leaves no record.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import shutil
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Generic, TypeVar
+from uuid import uuid4
+
+from pydantic import ValidationError
+
+from hefjoin.artifacts import Record, Ref, canonical_json
+from hefjoin.errors import StoreError
+from hefjoin.manifest import StageRun
+from hefjoin.sdk.log import Progress
+from hefjoin.sdk.toolchain import Toolchain
+from hefjoin.stores import Store
+
+logger = logging.getLogger("hefjoin.stages")
+
+ResultT = TypeVar("ResultT", bound=Record)
+
+NO_KEY = "none"
+
+
+@dataclass(frozen=True)
+class Workplace:
+    """Where stages work: the store they end in, the folder they work under, the compiler they use."""
+
+    store: Store
+    root: Path
+    toolchain: Toolchain
+    force: bool = False
+    """Build everything anew."""
+    on_progress: Callable[[Progress], None] | None = None
+    earlier_keys: dict[str, str] = field(default_factory=dict)
+    """Keys of the stages of the latest build of this name, by title, to say what changed since."""
+
+
+class Stage(Record, ABC, Generic[ResultT]):
+    """A step of a build; its fields are all that it reads."""
+
+    stage: ClassVar[str]
+    version: ClassVar[int]
+    """Raised when the same fields would give another result."""
+    result: ClassVar[type[Any]]
+
+    @property
+    def subject(self) -> str:
+        """The model this run is for; empty where there is one run per build."""
+        return ""
+
+    @property
+    def title(self) -> str:
+        """Name for people: `parse resnet_a`."""
+        return f"{self.stage} {self.subject}".rstrip()
+
+    @property
+    def key(self) -> str:
+        """Digest of all that decides the result."""
+        content = {"stage": self.stage, "version": self.version, **by_content(self.model_dump(mode="json"))}
+        return hashlib.sha256(canonical_json(content).encode()).hexdigest()
+
+    def requires(self) -> None:
+        """Raise an InputError unless the fields allow the stage to begin."""
+
+    @abstractmethod
+    def run(self, work: Path, place: Workplace) -> ResultT:
+        """Do the work in the directory `work`, leave artifacts in the store, return the result."""
+
+    @abstractmethod
+    def ensures(self, result: ResultT) -> None:
+        """Raise unless the result is what the stage promises."""
+
+
+class Outcome(Record, Generic[ResultT]):
+    """What a stage gave and how it came to it."""
+
+    value: ResultT
+    run: StageRun
+
+
+def perform(stage: Stage[ResultT], place: Workplace) -> Outcome[ResultT]:
+    """Hold a stage to its contract and return its outcome, reused where the same work was done before."""
+    stage.requires()
+    key = stage.key
+    record_key = f"reuse/{stage.stage}/{key}"
+    found, reason = (None, "forced") if place.force else _reusable(stage, record_key, place)
+    if found is not None:
+        result = stage.result.model_validate(found["result"])
+        run = _stage_run(stage, key, found["seconds"], f"same inputs as on {found['built_at']}", is_reused=True)
+        logger.info("%s: reused", stage.title)
+        return Outcome(value=result, run=run)
+    logger.info("%s: %s", stage.title, reason)
+    start = time.monotonic()
+    with own_directory(place, stage.title) as work:
+        result = stage.run(work, place)
+    stage.ensures(result)
+    seconds = round(time.monotonic() - start, 3)
+    record = {
+        "stage": stage.stage,
+        "subject": stage.subject,
+        "built_at": time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime()),
+        "seconds": seconds,
+        "inputs": stage.model_dump(mode="json"),
+        "result": result.model_dump(mode="json"),
+    }
+    place.store.replace_record(record_key, record)
+    logger.info("%s: done in %.1f s", stage.title, seconds)
+    return Outcome(value=result, run=_stage_run(stage, key, seconds, reason, is_reused=False))
+
+
+def _reusable(stage: Stage[ResultT], record_key: str, place: Workplace) -> tuple[dict[str, Any] | None, str]:
+    """Return an earlier run's record, or None with the reason why the stage has to be built."""
+    try:
+        record = place.store.read_record(record_key)
+    except StoreError as error:
+        if error.attributes.get("reason") != "damaged":
+            raise
+        return None, "built, because its record is damaged"
+    if record is None:
+        return None, _what_changed(stage, place)
+    try:
+        result = stage.result.model_validate(record["result"])
+    except (ValidationError, KeyError):
+        return None, "built, because its record is from another version of hefjoin"
+    for ref in refs(result):
+        if not place.store.is_intact(ref):
+            return None, f"built, because its {ref.media} {ref.sha256[:12]} is missing or damaged in the store"
+    return record, ""
+
+
+def _what_changed(stage: Stage[Any], place: Workplace) -> str:
+    earlier = place.store.read_record(f"reuse/{stage.stage}/{place.earlier_keys.get(stage.title, NO_KEY)}")
+    if earlier is None:
+        return "built, because it is new"
+    now, then = (leaves(by_content(fields)) for fields in (stage.model_dump(mode="json"), earlier["inputs"]))
+    changed = sorted(path for path in {*now, *then} if now.get(path) != then.get(path))
+    if not changed:
+        return "built, because the stage itself changed"
+    more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
+    return f"built, because {', '.join(changed[:3])}{more} changed"
+
+
+@contextmanager
+def own_directory(place: Workplace, title: str) -> Iterator[Path]:
+    """Yield a new directory that is gone afterwards; where the work in it failed, its logs stay.
+
+    Raises:
+        StoreError: The directory cannot be made or written; the disk may be full.
+    """
+    work = place.root / f"{title.replace(' ', '-')}-{uuid4().hex[:12]}"
+    try:
+        work.mkdir(parents=True)
+        yield work
+    except BaseException as error:
+        _leave_logs_only(work)
+        if isinstance(error, OSError):
+            raise StoreError(
+                f"{title}: cannot work in {work}: {error.strerror or error}. Free space there, or set another folder "
+                "in HEFJOIN_WORK",
+                is_transient=False,
+            ) from error
+        raise
+    shutil.rmtree(work, ignore_errors=True)
+
+
+def _leave_logs_only(work: Path) -> None:
+    if not work.exists():
+        return
+    for path in work.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        elif path.suffix != ".log":
+            path.unlink(missing_ok=True)
+    if not any(work.iterdir()):
+        work.rmdir()
+
+
+def _stage_run(stage: Stage[Any], key: str, seconds: float, reason: str, *, is_reused: bool) -> StageRun:
+    return StageRun(
+        stage=stage.stage, subject=stage.subject, key=key, seconds=seconds, is_reused=is_reused, reason=reason
+    )
+
+
+def by_content(value: Any) -> Any:
+    """Return JSON in which everything that has a digest is known by it and not by where it lies."""
+    if isinstance(value, dict):
+        kept = {name: by_content(item) for name, item in value.items()}
+        if "sha256" in kept:
+            kept.pop("uri", None)
+        return kept
+    return [by_content(item) for item in value] if isinstance(value, list) else value
+
+
+def leaves(value: Any, path: str = "") -> dict[str, Any]:
+    """Return the plain values of nested JSON by their path: `model.mean[0]`."""
+    if isinstance(value, dict):
+        return {k: v for name, item in value.items() for k, v in leaves(item, f"{path}.{name}".lstrip(".")).items()}
+    if isinstance(value, list):
+        return {k: v for index, item in enumerate(value) for k, v in leaves(item, f"{path}[{index}]").items()}
+    return {path: value}
+
+
+def refs(value: object) -> Iterator[Ref]:
+    """Yield every artifact that a record names."""
+    if isinstance(value, Ref):
+        yield value
+    elif isinstance(value, Record):
+        for name in type(value).model_fields:
+            yield from refs(getattr(value, name))
+    elif isinstance(value, dict):
+        for item in value.values():
+            yield from refs(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from refs(item)

@@ -1,0 +1,97 @@
+"""Fetch: know every source of a build by content before anything is computed."""
+
+from __future__ import annotations
+
+import shutil
+from importlib.util import find_spec
+from pathlib import Path
+
+from hefjoin.calibration import set_sha256
+from hefjoin.errors import Problem, SpecError
+from hefjoin.manifest import Fetched, FrameSource
+from hefjoin.spec import BuildSpec
+from hefjoin.stores import Store
+
+PACKAGE = "package://"
+S3 = "s3://"
+
+
+def fetch(spec: BuildSpec, store: Store, cache: Path) -> Fetched:
+    """Bring the models into the store and the frame sets within reach.
+
+    Requires: every source exists. Ensures: each model is an artifact of the store, each set has a digest.
+
+    Args:
+        spec: What to build.
+        store: Where the models go.
+        cache: A folder for what comes from S3.
+
+    Raises:
+        SpecError: Sources that cannot be found; all are listed.
+        StoreError: S3 or the store cannot be reached.
+    """
+    problems: list[Problem] = []
+    models = {}
+    for index, model in enumerate(spec.models):
+        path = _locate(model.source, f"models[{index}].source", problems, cache)
+        if path is not None and path.is_dir():
+            problems.append(Problem(f"models[{index}].source", f"{path} is a folder, not a model"))
+        elif path is not None:
+            models[model.name] = path
+    sets = {}
+    for field, section in (("calibration", spec.calibration), ("evaluation", spec.evaluation)):
+        if section.source:
+            path = _locate(section.source, f"{field}.source", problems, cache)
+            if path is not None:
+                sets[field] = FrameSource(uri=str(path), sha256=set_sha256(path), count=section.count)
+    if problems:
+        raise SpecError(problems, where=f"the spec of {spec.name}")
+    return Fetched(
+        models={name: store.put(path, path.suffix.lower().lstrip(".")) for name, path in models.items()},
+        calibration=sets["calibration"],
+        evaluation=sets.get("evaluation"),
+    )
+
+
+def _locate(source: str, where: str, problems: list[Problem], cache: Path) -> Path | None:
+    if source.startswith(PACKAGE):
+        return _in_package(source, where, problems)
+    if source.startswith(S3):
+        return _from_s3(source, cache)
+    path = Path(source).expanduser()
+    if not path.exists():
+        problems.append(Problem(where, f"{path} does not exist"))
+        return None
+    return path
+
+
+def _in_package(source: str, where: str, problems: list[Problem]) -> Path | None:
+    package, _, file = source.removeprefix(PACKAGE).partition("/")
+    found = find_spec(package) if package.isidentifier() else None
+    if found is None or not found.submodule_search_locations:
+        problems.append(
+            Problem(
+                where,
+                f"the package {package!r} is not installed; the examples' packages come with hefjoin[examples]",
+            )
+        )
+        return None
+    root = Path(next(iter(found.submodule_search_locations))).resolve()
+    path = (root / file).resolve()
+    if not path.is_relative_to(root) or not path.is_file():
+        problems.append(Problem(where, f"the package {package!r} has no file {file!r}"))
+        return None
+    return path
+
+
+def _from_s3(source: str, cache: Path) -> Path:
+    from hefjoin.stores.s3 import fetch_object, fetch_objects, list_objects
+
+    cache.mkdir(parents=True, exist_ok=True)
+    if not source.endswith("/"):
+        return fetch_object(source, cache / source.rpartition("/")[2])
+    folder = cache / "frames"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    fetch_objects({uri: folder / uri.removeprefix(source).replace("/", "__") for uri in list_objects(source)})
+    return folder

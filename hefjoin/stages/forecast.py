@@ -1,0 +1,52 @@
+"""Forecast: whether the joined network fits one context, and how fast it may be, before hours of compiling."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import ClassVar
+
+from hefjoin.forecast.fit import forecast_fit
+from hefjoin.forecast.fps import forecast_fps
+from hefjoin.manifest import Forecast, FpsForecast, Network
+from hefjoin.spec import HwArch
+from hefjoin.stages.contract import Stage, Workplace
+
+
+class ForecastStage(Stage[Forecast]):
+    """Add up what the networks take.
+
+    Requires: parsed networks. Ensures: a forecast that says how sure it is; it never stops a build.
+    """
+
+    stage: ClassVar[str] = "forecast"
+    version: ClassVar[int] = 1
+    result: ClassVar[type[Forecast]] = Forecast
+
+    networks: dict[str, Network]
+    hw_arch: HwArch
+
+    def run(self, work: Path, place: Workplace) -> Forecast:
+        """Apply the rules of `hefjoin.forecast`."""
+        del work, place
+        networks = self.networks.values()
+        layers = sum(len(network.layers) for network in networks)
+        parameters = sum(network.parameters for network in networks)
+        height, width, _ = next(iter(networks)).inputs[0].shape
+        low, middle, high = forecast_fps(
+            gops=2e-9 * sum(network.macs for network in networks),
+            parameters=parameters,
+            pixels=height * width,
+            layers=layers,
+        )
+        return Forecast(
+            models={
+                name: forecast_fit(self.hw_arch, len(network.layers), network.parameters)
+                for name, network in self.networks.items()
+            },
+            joined=forecast_fit(self.hw_arch, layers, parameters),
+            fps=FpsForecast(fps=middle, low_fps=low, high_fps=high),
+        )
+
+    def ensures(self, result: Forecast) -> None:
+        """Check that the parts add up to the whole."""
+        assert result.joined.layers == sum(fit.layers for fit in result.models.values())

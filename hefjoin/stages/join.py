@@ -1,0 +1,88 @@
+"""Join: the parsed networks become one that shares one input, and it is proved that this changed nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+
+from hefjoin.artifacts import Ref
+from hefjoin.errors import CompileError, JoinError
+from hefjoin.manifest import Equality, Joined, Network, Sdk
+from hefjoin.sdk.process import run_step
+from hefjoin.stages.contract import Stage, Workplace
+from hefjoin.stages.network import describe
+
+PROOF_FRAMES = 8
+TOLERANCE = 1e-4
+"""Largest difference, relative to the output's own size, that another engine's float arithmetic may show."""
+
+
+class Join(Stage[Joined]):
+    """Join the networks with AUTO_JOIN_INPUTS.
+
+    Requires: networks that passed `check`. Ensures: one input layer; outputs of every model; float outputs on real
+    calibration frames equal to each model's alone: bit for bit with the emulator, within `TOLERANCE` else.
+    """
+
+    stage: ClassVar[str] = "join"
+    version: ClassVar[int] = 1
+    result: ClassVar[type[Joined]] = Joined
+
+    networks: dict[str, Network]
+    frames: Ref
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    sdk: Sdk
+
+    def run(self, work: Path, place: Workplace) -> Joined:
+        """Start the SDK on the HARs; the scope of each becomes its model's name."""
+        hars = [place.store.get(net.har, work / f"{name}.har") for name, net in self.networks.items()]
+        frames = np.load(place.store.get(self.frames, work / "frames.npy"), mmap_mode="r")
+        np.save(work / "proof.npy", frames[:PROOF_FRAMES])
+        joined = work / "joined.har"
+        arguments = {
+            "hars": [str(path) for path in hars],
+            "scopes": [{net.scopes[0]: name} for name, net in self.networks.items()],
+            "har": str(joined),
+            "frames": str(work / "proof.npy"),
+            "mean": list(self.mean),
+            "std": list(self.std),
+        }
+        label = "+".join(self.networks)
+        found = run_step(place.toolchain, "join", arguments, work, model=label, on_progress=place.on_progress)
+        network = describe(joined, place.store.put(joined, "har"))
+        return Joined(
+            name=found.result["name"],
+            network=network,
+            input_layer=network.inputs[0].layer if network.inputs else "",
+            model_of_output={layer: layer.split("/")[0] for layer in found.result["outputs"]},
+            equality=tuple(Equality(model=row["layer"].split("/")[0], **row) for row in found.result["equality"]),
+        )
+
+    def ensures(self, result: Joined) -> None:
+        """Check what the SDK made."""
+        inputs = [tensor.layer for tensor in result.network.inputs]
+        if len(inputs) != 1:
+            raise JoinError(
+                [],
+                message=f"{result.name}: the join left {len(inputs)} inputs ({', '.join(inputs)}) where one was to be "
+                "shared; the SDK did not take the inputs for equal",
+            )
+        silent = [name for name in self.networks if name not in result.model_of_output.values()]
+        if silent:
+            raise JoinError([], message=f"{result.name}: the join left no output of {', '.join(silent)}")
+        exact = self.sdk.provider == "emulator"
+        wrong = [
+            row
+            for row in result.equality
+            if not (row.is_bit_equal if exact else row.max_abs_difference <= TOLERANCE)
+        ]
+        if wrong:
+            rows = "; ".join(f"{row.layer} by {row.max_abs_difference:.3g}" for row in wrong)
+            raise CompileError(
+                f"{result.name}: the join changed float outputs on {wrong[0].frames} calibration frames: {rows}. "
+                "Nothing built on it would be right; keep the HARs and report this",
+                log_tail="",
+            )

@@ -1,0 +1,95 @@
+"""Publish: judge the gates, leave manifest and report, and name the build if it passed.
+
+The rule: a name is a row of numbered records, each created once; the highest is the latest. Emulated and real builds
+have different rows, so one can never become the other's latest.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from hefjoin.artifacts import canonical_json
+from hefjoin.errors import StoreError
+from hefjoin.manifest import Gate, Manifest, Measured, ModelAccuracy, Published
+from hefjoin.spec import GatesSpec
+from hefjoin.stages.contract import Workplace, own_directory
+from hefjoin.stores import Store
+
+ATTEMPTS = 100
+
+
+def judge(gates: GatesSpec, accuracy: tuple[ModelAccuracy, ...], measured: Measured) -> tuple[Gate, ...]:
+    """Return every gate that the spec sets, with what was wanted and found."""
+    found: list[Gate] = []
+    for model in accuracy:
+        if gates.min_snr_db > 0:
+            passed = model.snr_db >= gates.min_snr_db
+            found.append(
+                _gate(f"SNR of {model.model}", f"≥ {gates.min_snr_db:g} dB", f"{model.snr_db:.1f} dB", passed)
+            )
+        if gates.max_accuracy_drop < 100:
+            passed = model.drop_points <= gates.max_accuracy_drop
+            wanted, drop = f"≤ {gates.max_accuracy_drop:g} points", f"{model.drop_points:.1f} points"
+            found.append(_gate(f"accuracy drop of {model.model}", wanted, drop, passed))
+    if gates.min_fps > 0:
+        found.append(_fps_gate(gates.min_fps, measured))
+    return tuple(found)
+
+
+def _gate(name: str, wanted: str, found: str, passed: bool) -> Gate:
+    return Gate(name=name, wanted=wanted, found=found, verdict="passed" if passed else "failed")
+
+
+def _fps_gate(wanted: float, measured: Measured) -> Gate:
+    first = measured.batches[0]
+    name, least = f"throughput at batch {first.batch_size}", f"≥ {wanted:g} FPS on a device"
+    if measured.source != "device":
+        return Gate(name=name, wanted=least, found="not measured on a device", verdict="not evaluated")
+    return _gate(name, least, f"{first.fps:.0f} FPS", first.fps >= wanted)
+
+
+def publish(manifest: Manifest, place: Workplace) -> Published:
+    """Leave manifest and report in the store; name the build unless a gate failed.
+
+    Ensures: a new record under the name only if no gate failed.
+    """
+    store = place.store
+    with own_directory(place, f"publish {manifest.build_id}") as work:
+        published = _store(manifest, work, store)
+    store.create_record(f"builds/{manifest.build_id}", published.model_dump(mode="json"))
+    return _name(store, manifest, published) if manifest.is_promotable else published
+
+
+def _store(manifest: Manifest, work: Path, store: Store) -> Published:
+    from hefjoin.report import render
+
+    (work / "manifest.json").write_text(canonical_json(manifest.model_dump(mode="json")), encoding="utf-8")
+    outputs = store.get(manifest.quantized.outputs, work / "outputs.npz")
+    frames = store.get(manifest.check.evaluation.npy, work / "frames.npy")
+    (work / "report.html").write_text(render(manifest, outputs, frames), encoding="utf-8")
+    return Published(
+        build_id=manifest.build_id,
+        manifest=store.put(work / "manifest.json", "json"),
+        report=store.put(work / "report.html", "html"),
+        hef=manifest.compiled.hef,
+        hef_name=f"{manifest.spec.name}.{manifest.compiled.hef.media}",
+        record="",
+    )
+
+
+def latest(store: Store, provider: str, name: str) -> Published | None:
+    """Return the newest named build, or None."""
+    keys = store.list_records(f"names/{provider}/{name}")
+    record = store.read_record(keys[-1]) if keys else None
+    return None if record is None else Published.model_validate(record)
+
+
+def _name(store: Store, manifest: Manifest, published: Published) -> Published:
+    folder = f"names/{manifest.sdk.provider}/{manifest.spec.name}"
+    for _ in range(ATTEMPTS):
+        keys = store.list_records(folder)
+        number = int(keys[-1].rpartition("/")[2]) + 1 if keys else 1
+        named = published.model_copy(update={"record": f"{folder}/{number:06d}"})
+        if store.create_record(named.record, named.model_dump(mode="json")):
+            return named
+    raise StoreError(f"{folder}: {ATTEMPTS} attempts to add a record, and another build was faster each time")

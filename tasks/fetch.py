@@ -1,0 +1,15 @@
+"""Fetch the sources of a build."""
+
+from prefect import task
+
+from hefjoin.manifest import Fetched
+from hefjoin.spec import BuildSpec
+from hefjoin.stages import fetch as stage
+from hefjoin.stores import open_store
+from tasks.site import STAGE_TASK, Site
+
+
+@task(name="fetch", task_run_name="fetch", **STAGE_TASK)
+def fetch(site: Site, spec: BuildSpec) -> Fetched:
+    """Know every source by content."""
+    return stage.fetch(spec, open_store(site.store), site.cache / spec.name)

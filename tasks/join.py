@@ -1,0 +1,22 @@
+"""Join the models."""
+
+from prefect import State, task
+
+from hefjoin.manifest import JoinCheck, Joined, Network
+from hefjoin.spec import BuildSpec
+from hefjoin.stages.contract import Outcome
+from hefjoin.stages.join import Join
+from tasks.site import STAGE_TASK, Site, run_stage
+
+
+@task(name="join", task_run_name="join {spec.name}", **STAGE_TASK)
+def join(site: Site, spec: BuildSpec, networks: dict[str, Network], checked: JoinCheck) -> State[Outcome[Joined]]:
+    """Join on one shared input and prove that it changed nothing."""
+    stage = Join(
+        networks={model.name: networks[model.name] for model in spec.models},
+        frames=checked.calibration.npy,
+        mean=checked.mean,
+        std=checked.std,
+        sdk=site.toolchain.sdk,
+    )
+    return run_stage(stage, site)

@@ -1,0 +1,113 @@
+"""What every task needs: where a build works, how a stage's outcome becomes a Prefect state, when to try again.
+
+The rule: a task carries refs and small records only, and says `Reused` where nothing had to be done.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from pathlib import Path
+from typing import Any, TypeVar
+
+from prefect import State
+from prefect.cache_policies import NO_CACHE
+from prefect.context import TaskRunContext
+from prefect.states import Completed
+from prefect.tasks import exponential_backoff
+
+from hefjoin.artifacts import Record
+from hefjoin.errors import HefJoinError
+from hefjoin.sdk.log import Progress
+from hefjoin.sdk.toolchain import Toolchain
+from hefjoin.stages.contract import Outcome, Stage, Workplace, perform
+from hefjoin.stores import open_store
+
+logger = logging.getLogger("hefjoin.progress")
+
+ResultT = TypeVar("ResultT", bound=Record)
+
+PROGRESS_SECONDS = 2.0
+WORK = "HEFJOIN_WORK"
+
+
+class Site(Record):
+    """Where a build works, as it passes between tasks."""
+
+    store: str
+    work: str
+    toolchain: Toolchain
+    force: bool = False
+    earlier_keys: dict[str, str] = {}
+
+    @property
+    def cache(self) -> Path:
+        """A folder for what was fetched from afar."""
+        return Path(self.work) / "cache"
+
+
+def work_folder() -> Path:
+    """Return the folder under which stages work: `HEFJOIN_WORK`, else one in the user's cache."""
+    default = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")) / "hefjoin" / "work"
+    return Path(os.environ.get(WORK, default)).expanduser()
+
+
+def is_transient(task: Any, task_run: Any, state: State[Any]) -> bool:
+    """Return whether trying again may help: never for an input error or an SDK's time-out."""
+    del task, task_run
+    error = state.result(raise_on_failure=False)
+    return isinstance(error, HefJoinError) and error.is_transient
+
+
+STAGE_TASK: dict[str, Any] = {
+    "retries": 3,
+    "retry_delay_seconds": exponential_backoff(backoff_factor=2),
+    "retry_jitter_factor": 0.5,
+    "retry_condition_fn": is_transient,
+    "cache_policy": NO_CACHE,
+    "persist_result": False,
+}
+"""Options of every task that performs a stage. Reuse is ours, so Prefect's cache is off."""
+
+
+def run_stage(stage: Stage[ResultT], site: Site) -> State[Outcome[ResultT]]:
+    """Perform a stage; the state is named `Reused` where nothing had to be done."""
+    place = Workplace(
+        store=open_store(site.store),
+        root=Path(site.work),
+        toolchain=site.toolchain,
+        force=site.force,
+        on_progress=ProgressReport(stage.title),
+        earlier_keys=site.earlier_keys,
+    )
+    outcome: Outcome[ResultT] = perform(stage, place)
+    if outcome.run.is_reused:
+        return Completed(name="Reused", message=outcome.run.reason, data=outcome)
+    return Completed(message=outcome.run.reason, data=outcome)
+
+
+class ProgressReport:
+    """Passes a stage's progress to the console's log and, every few seconds, to a Prefect progress artifact."""
+
+    def __init__(self, title: str) -> None:
+        """Report for the stage of this title."""
+        self.title = title
+        self.artifact: Any = None
+        self.last = 0.0
+
+    def __call__(self, progress: Progress) -> None:
+        """Report one step."""
+        extra = {"title": self.title, "done": progress.done, "total": progress.total}
+        logger.info("%s: %s %d of %d", self.title, progress.what, progress.done, progress.total, extra=extra)
+        now = time.monotonic()
+        if now - self.last < PROGRESS_SECONDS or TaskRunContext.get() is None:
+            return
+        self.last = now
+        percent = 100.0 * progress.done / max(progress.total, 1)
+        from prefect.artifacts import create_progress_artifact, update_progress_artifact
+
+        if self.artifact is None:
+            self.artifact = create_progress_artifact(percent, description=self.title)
+        else:
+            update_progress_artifact(self.artifact, percent)
