@@ -95,9 +95,7 @@ def distort(images: Tensor, generator: torch.Generator) -> Tensor:
     rows = [cos * scale_x, (shear - sin) * scale_y, shift[:, 0], sin * scale_x, cos * scale_y, shift[:, 1]]
     grid = functional.affine_grid(torch.stack(rows, 1).view(-1, 2, 3), list(images.shape), align_corners=False)
     warp = functional.interpolate(uniform(WARP, 2, 6, 6), size=images.shape[2:], mode="bicubic")
-    return functional.grid_sample(
-        images, grid + warp.permute(0, 2, 3, 1), padding_mode="zeros", align_corners=False
-    )
+    return functional.grid_sample(images, grid + warp.permute(0, 2, 3, 1), padding_mode="zeros", align_corners=False)
 
 
 def turned(images: Tensor, turns: Tensor) -> Tensor:

@@ -37,9 +37,10 @@ CLIENT_SETTINGS = {
     "DO_NOT_TRACK": "1",
     "PREFECT_LOGGING_LEVEL": "WARNING",
     "PREFECT_LOGGING_EXTRA_LOGGERS": "hefjoin",
-    "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
     "PREFECT_RESULTS_DEFAULT_SERIALIZER": "json",
 }
+QUIET = {"PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL"}
+"""A failed task is shown by us, in a sentence; its traceback is in the run's log."""
 SERVER_SETTINGS = {
     "PREFECT__SERVER_EPHEMERAL": "1",
     "PREFECT__SERVER_FINAL": "1",
@@ -53,17 +54,23 @@ SERVER_SETTINGS = {
 }
 
 
+def cache_folder() -> Path:
+    """Return the user's cache folder for hefjoin."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "hefjoin"
+
+
 @contextmanager
-def prefect_api(cache: Path) -> Iterator[None]:
+def prefect_api(cache: Path, debug: bool = False) -> Iterator[None]:
     """Make a Prefect API reachable through the environment, before `prefect` is imported.
 
     Args:
         cache: Folder under which the homes of embedded servers are kept between runs.
+        debug: Let Prefect's own log reach the terminal.
 
     Raises:
         ToolchainError: The server that `PREFECT_API_URL` names does not answer, or ours does not start.
     """
-    for name, value in CLIENT_SETTINGS.items():
+    for name, value in {**CLIENT_SETTINGS, **({} if debug else QUIET)}.items():
         os.environ.setdefault(name, value)
     if url := os.environ.get("PREFECT_API_URL"):
         _require_answer(url)
@@ -155,7 +162,7 @@ def _wait(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
         if process.poll() is not None:
             tail = "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-5:])
             raise ToolchainError(
-                f"the embedded Prefect server ended with exit code {process.returncode}; the last lines of {log}:\n{tail}",
+                f"the embedded Prefect server ended with exit code {process.returncode}; the end of {log}:\n{tail}",
                 log_tail=tail,
             )
         if _is_healthy(url):
@@ -173,9 +180,7 @@ def serve(descriptor: int, parent_pid: int) -> None:
         return
     import uvicorn
 
-    uvicorn.run(
-        "prefect.server.api.server:create_app", factory=True, fd=descriptor, log_level="error", lifespan="on"
-    )
+    uvicorn.run("prefect.server.api.server:create_app", factory=True, fd=descriptor, log_level="error", lifespan="on")
 
 
 if __name__ == "__main__":

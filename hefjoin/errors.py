@@ -92,9 +92,7 @@ class JoinError(InputError):
     disagreements: Sequence[Disagreement]
 
     def __init__(self, disagreements: Sequence[Disagreement], message: str = "") -> None:
-        rows = [
-            Disagreement(what, tuple((m, v) for m, v in values), remedy) for what, values, remedy in disagreements
-        ]
+        rows = [Disagreement(what, tuple((m, v) for m, v in values), remedy) for what, values, remedy in disagreements]
         lines = ["the models may not share one input:"]
         for row in rows:
             lines.append(f"  {row.what}: " + ", ".join(f"{model} has {value}" for model, value in row.values))

@@ -223,9 +223,7 @@ class BuildSpec(Section):
     models: list[ModelSpec] = Field(min_length=2, max_length=8, json_schema_extra={"position": 1})
     calibration: CalibrationSpec = Field(json_schema_extra={"position": 2})
     evaluation: EvaluationSpec = Field(default=EvaluationSpec(), json_schema_extra={"position": 3})
-    hw_arch: HwArch = Field(
-        default="hailo8", description="The chip to compile for.", json_schema_extra={"position": 4}
-    )
+    hw_arch: HwArch = Field(default="hailo8", description="The chip to compile for.", json_schema_extra={"position": 4})
     quantization: QuantizationSpec = Field(default=QuantizationSpec(), json_schema_extra={"position": 5})
     compile: CompileSpec = Field(default=CompileSpec(), json_schema_extra={"position": 6})
     benchmark: BenchmarkSpec = Field(default=BenchmarkSpec(), json_schema_extra={"position": 7})
@@ -285,9 +283,7 @@ def _normalization_problems(where: str, model: Mapping[str, Any]) -> list[Proble
                 has = f"{known[0]} channel{'s' if known[0] > 1 else ''}" if known else f"shape {list(shape)}"
                 problems.append(Problem(f"{where}.{field}", f"{_values(value)}, input has {has}"))
     elif shape:
-        problems.append(
-            Problem(f"{where}.input_shape", f"{len(shape)} dimensions, an image input has 4 (batch first)")
-        )
+        problems.append(Problem(f"{where}.input_shape", f"{len(shape)} dimensions, an image input has 4 (batch first)"))
     return problems
 
 

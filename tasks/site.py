@@ -16,6 +16,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.context import TaskRunContext
 from prefect.states import Completed
 from prefect.tasks import exponential_backoff
+from pydantic import Field
 
 from hefjoin.artifacts import Record
 from hefjoin.errors import HefJoinError
@@ -39,7 +40,7 @@ class Site(Record):
     work: str
     toolchain: Toolchain
     force: bool = False
-    earlier_keys: dict[str, str] = {}
+    earlier_keys: dict[str, str] = Field(default_factory=dict)
 
     @property
     def cache(self) -> Path:
@@ -49,8 +50,8 @@ class Site(Record):
 
 def work_folder() -> Path:
     """Return the folder under which stages work: `HEFJOIN_WORK`, else one in the user's cache."""
-    default = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")) / "hefjoin" / "work"
-    return Path(os.environ.get(WORK, default)).expanduser()
+    default = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "hefjoin" / "work"
+    return Path(os.environ.get(WORK) or default).expanduser()
 
 
 def is_transient(task: Any, task_run: Any, state: State[Any]) -> bool:

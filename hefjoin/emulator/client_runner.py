@@ -120,9 +120,7 @@ class ClientRunner:
         """Translate an ONNX file; returns (HN, parameters), the parameters being inside the HAR only."""
         start = time.monotonic()
         say(f"Translation started on ONNX model {net_name}")
-        translated = translate(
-            Path(model), net_name, start_node_names or (), end_node_names or (), net_input_shapes
-        )
+        translated = translate(Path(model), net_name, start_node_names or (), end_node_names or (), net_input_shapes)
         self._model, self._hn = translated.model, hn.build(translated, net_name)
         self.state = States.HAILO_MODEL
         inputs = [f"'{layer['original_names'][0]}': '{name}'" for name, layer in hn.input_layers(self._hn).items()]

@@ -44,7 +44,7 @@ class Feeds:
             )
         if not isinstance(dataset, str | Path | np.ndarray):
             raise exceptions.InvalidArgumentsException(
-                f"a data set is an array, a dictionary of arrays or the path of a .npy file, not {type(dataset).__name__}"
+                f"a data set is an array, a dictionary of arrays or a path of a .npy, not a {type(dataset).__name__}"
             )
         return {next(iter(self._inputs)): dataset}
 

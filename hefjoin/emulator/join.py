@@ -52,9 +52,7 @@ def _refuse_overlap(first: hn.Hn, second: hn.Hn) -> None:
         )
 
 
-def _shared_input(
-    first: onnx.ModelProto, first_hn: hn.Hn, second: onnx.ModelProto, second_hn: hn.Hn
-) -> dict[str, str]:
+def _shared_input(first: onnx.ModelProto, first_hn: hn.Hn, second: onnx.ModelProto, second_hn: hn.Hn) -> dict[str, str]:
     inputs = (list(first.graph.input), list(second.graph.input))
     if any(len(found) != 1 for found in inputs):
         raise exceptions.InvalidArgumentsException(
@@ -63,8 +61,7 @@ def _shared_input(
     (keep,), (drop,) = inputs
     if keep.type != drop.type:
         shapes = [
-            hn.input_layers(view)[info.name]["input_shapes"][0]
-            for view, info in ((first_hn, keep), (second_hn, drop))
+            hn.input_layers(view)[info.name]["input_shapes"][0] for view, info in ((first_hn, keep), (second_hn, drop))
         ]
         raise exceptions.InvalidArgumentsException(
             f"inputs differ: {keep.name} is {_type_text(keep)}, {drop.name} is {_type_text(drop)} "

@@ -168,10 +168,7 @@ class _Finder:
 
     def _ends_region(self, node: onnx.NodeProto, root: str) -> bool:
         return (
-            any(
-                self.regions.get(reader.output[0]) != root
-                for reader in self.graph.consumers.get(node.output[0], ())
-            )
+            any(self.regions.get(reader.output[0]) != root for reader in self.graph.consumers.get(node.output[0], ()))
             or node.output[0] in self.graph.outputs
         )
 

@@ -54,9 +54,7 @@ def write(name: str, directory: Path) -> Path:
             draft.rename(folder)
             (Path(scratch) / spec.name).rename(spec)
     except OSError as error:
-        raise InputError(
-            f"{directory}: the example cannot be written: {error}; choose another directory"
-        ) from error
+        raise InputError(f"{directory}: the example cannot be written: {error}; choose another directory") from error
     return spec
 
 

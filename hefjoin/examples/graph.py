@@ -64,9 +64,7 @@ class Graph:
 
     def max_pool(self, source: str, path: str) -> str:
         """Append the 3x3 maximum with stride 2 of a ResNet's stem."""
-        return self._append(
-            "MaxPool", [source], path, ceil_mode=0, kernel_shape=[3, 3], pads=[1] * 4, strides=[2, 2]
-        )
+        return self._append("MaxPool", [source], path, ceil_mode=0, kernel_shape=[3, 3], pads=[1] * 4, strides=[2, 2])
 
     def classifier(
         self, source: str, path: str, weight: NDArray[np.float32], bias: NDArray[np.float32], output: str

@@ -80,9 +80,7 @@ class HarLayer(BaseModel):
             isinstance(kernel, list) and kernel and all(isinstance(size, int) for size in kernel)
         ):
             return 0
-        return math.prod(kernel) + (
-            self.output_shapes[0][-1] if self.output_shapes and self.output_shapes[0] else 0
-        )
+        return math.prod(kernel) + (self.output_shapes[0][-1] if self.output_shapes and self.output_shapes[0] else 0)
 
 
 @dataclass(frozen=True)

@@ -359,9 +359,7 @@ def _syntax_problem(error: UnexpectedInput, text: str, source: str) -> Problem:
         unclosed = {'"': "a string", "'": "a string", "{": "a layer pattern"}.get(error.char)
         message = f"{unclosed} is not closed" if unclosed else f"unexpected character {error.char!r}"
     elif isinstance(error, UnexpectedToken):
-        found = (
-            _TERMINALS[error.token.type] if error.token.type in ("$END", "_NEWLINE") else f"`{error.token[:40]}`"
-        )
+        found = _TERMINALS[error.token.type] if error.token.type in ("$END", "_NEWLINE") else f"`{error.token[:40]}`"
         expected = {_TERMINALS[name] for name in error.accepts}
         if "a number" in expected:
             expected = expected - {"a name", "a number", "a string", "a layer pattern"} | {"a value"}

@@ -27,6 +27,6 @@ def render(manifest: Manifest, outputs: Path, frames: Path) -> str:
             (frames, …), in the order of `manifest.joined.model_of_output`.
         frames: The evaluation frames, a .npy of (frames, height, width, channels), 0–255.
     """
-    from hefjoin.report import page
+    from hefjoin.report.page import render_page
 
-    return page.render(manifest, outputs, frames)
+    return render_page(manifest, outputs, frames)

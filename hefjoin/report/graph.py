@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from markupsafe import Markup
 
@@ -20,7 +21,7 @@ LONGEST_PATTERN = 6
 
 COLUMN, GAP, MARGIN = 348, 36, 10
 ROW, ARROW = 32, 12
-HEADER = 48
+TRUNK, HEADER = 40, 48
 INK, FAINT = "#1d2733", "#5b6875"
 
 
@@ -57,7 +58,7 @@ def group_runs(layers: Sequence[LayerView], most: int = MOST_RUNS) -> list[Run]:
         runs.append(Run(pattern, taken))
         at += len(taken)
     while len(runs) > most:
-        sizes = [len(a.layers) + len(b.layers) for a, b in zip(runs, runs[1:], strict=False)]
+        sizes = [len(a.layers) + len(b.layers) for a, b in pairwise(runs)]
         first = sizes.index(min(sizes))
         merged = runs[first].layers + runs[first + 1].layers
         runs[first : first + 2] = [Run(_mixture(merged), merged)]
@@ -78,81 +79,75 @@ def draw_graph(joined: Joined, colors: Mapping[str, str]) -> Markup:
     width = 2 * MARGIN + len(colors) * COLUMN + (len(colors) - 1) * GAP
     canvas = _Canvas()
     bottom = _draw_trunk(canvas, joined, group_runs(shared), width)
-    top = bottom + 52
-    depth = top
+    top = depth = bottom + 2 * ARROW
     for index, (model, color) in enumerate(colors.items()):
         left = MARGIN + index * (COLUMN + GAP)
-        canvas.curve(width / 2, bottom, left + COLUMN / 2, top, color)
+        canvas.line(left + COLUMN // 2, bottom, top, color)
         depth = max(depth, _draw_column(canvas, left, top, model, color, columns[model], outputs[model]))
     return canvas.svg(width, depth + MARGIN, f"Joined network: one input, {words.plural(len(colors), 'model')}")
 
 
-def _draw_trunk(canvas: _Canvas, joined: Joined, shared: Sequence[Run], width: float) -> float:
-    """Draw the input and what all models share; return where it ends."""
+def _draw_trunk(canvas: _Canvas, joined: Joined, shared: Sequence[Run], width: int) -> int:
+    """Draw the input and what all models share, as wide as all columns; return where it ends."""
     entry = next(each for each in joined.network.inputs if each.layer == joined.input_layer)
-    left, y = (width - COLUMN) / 2, float(MARGIN)
-    canvas.box(left, y, COLUMN, ROW + 8, fill=INK, title=entry.layer)
-    canvas.text(left + 14, y + 25, "input", "#ffffff", weight=600)
-    canvas.text(left + COLUMN - 14, y + 25, words.shape_text(entry.shape), "#ffffff", anchor="end")
-    y += ROW + 8
+    span, y = width - 2 * MARGIN, MARGIN
+    canvas.box(MARGIN, y, span, TRUNK, fill=INK, title=entry.layer)
+    canvas.text(MARGIN + 14, y + 25, "one input", "#ffffff", weight=600, size=15)
+    canvas.text(MARGIN + 104, y + 25, words.shape_text(entry.shape), "#ffffff")
+    y += TRUNK
     for run in shared:
-        canvas.line(width / 2, y, y + ARROW, INK)
-        _draw_run(canvas, left, y + ARROW, run, INK)
+        canvas.line(width // 2, y, y + ARROW, INK)
+        _draw_run(canvas, MARGIN, y + ARROW, span, run, INK)
         y += ARROW + ROW
     return y
 
 
 def _draw_column(
     canvas: _Canvas,
-    left: float,
-    top: float,
+    left: int,
+    top: int,
     model: str,
     color: str,
     layers: Sequence[LayerView],
     outputs: Sequence[Tensor],
-) -> float:
+) -> int:
     """Draw one model downwards from `top`; return where it ends."""
-    middle = left + COLUMN / 2
+    middle = left + COLUMN // 2
     canvas.box(left, top, COLUMN, HEADER, fill=color, title=model)
-    canvas.text(left + 14, top + 21, _short(model, 30), "#ffffff", weight=600, size=15)
+    canvas.text(left + 14, top + 21, words.shortened(model, 30), "#ffffff", weight=600, size=15)
     canvas.text(left + 14, top + 38, words.plural(len(layers), "layer"), "#ffffff", size=12)
     canvas.text(left + COLUMN - 14, top + 38, "parameters · MACs per frame", "#ffffff", anchor="end", size=12)
     y = top + HEADER
     for run in group_runs(layers):
         canvas.line(middle, y, y + ARROW, color)
-        _draw_run(canvas, left, y + ARROW, run, color)
+        _draw_run(canvas, left, y + ARROW, COLUMN, run, color)
         y += ARROW + ROW
     for tensor in outputs:
         canvas.line(middle, y, y + ARROW, color)
         canvas.box(left, y + ARROW, COLUMN, ROW, fill="#ffffff", stroke=color, dash="5 3", title=tensor.layer)
         canvas.text(left + 14, y + ARROW + 21, "output", color, weight=600)
-        name = _short(tensor.layer.partition("/")[2] or tensor.layer, 20)
+        name = words.shortened(words.layer_text(tensor.layer), 20)
         canvas.text(left + 70, y + ARROW + 21, name, FAINT, size=12)
         canvas.text(left + COLUMN - 14, y + ARROW + 21, words.shape_text(tensor.shape), INK, anchor="end")
         y += ARROW + ROW
     return y
 
 
-def _draw_run(canvas: _Canvas, left: float, top: float, run: Run, color: str) -> None:
-    canvas.box(left, top, COLUMN, ROW, fill=color, opacity=0.09, stroke=color, title=run.names)
-    canvas.text(left + 14, top + 21, _short(run.label, 31), INK)
-    canvas.text(left + COLUMN - 14, top + 21, run.cost, FAINT, anchor="end", size=12)
+def _draw_run(canvas: _Canvas, left: int, top: int, width: int, run: Run, color: str) -> None:
+    canvas.box(left, top, width, ROW, fill=color, opacity=0.09, stroke=color, title=run.names)
+    canvas.text(left + 14, top + 21, words.shortened(run.label, 31), INK)
+    canvas.text(left + width - 14, top + 21, run.cost, FAINT, anchor="end", size=12)
 
 
-def _columns(
-    layers: Sequence[LayerView], models: Sequence[str]
-) -> tuple[list[LayerView], dict[str, list[LayerView]]]:
+def _columns(layers: Sequence[LayerView], models: Sequence[str]) -> tuple[list[LayerView], dict[str, list[LayerView]]]:
     """Return the layers that lead to more than one model, and each model's own."""
     reaches: dict[str, set[str]] = {layer.name: {layer.name.partition("/")[0]} for layer in layers}
     for layer in reversed(layers):
         for source in layer.inputs:
             if source in reaches:
                 reaches[source] |= reaches[layer.name]
-    shared = [layer for layer in layers if len(reaches[layer.name]) > 1]
-    own: dict[str, list[LayerView]] = {model: [] for model in models}
-    for layer in layers:
-        if len(reaches[layer.name]) == 1:
-            own[layer.name.partition("/")[0]].append(layer)
+    own = {model: [layer for layer in layers if reaches[layer.name] == {model}] for model in models}
+    shared = [layer for layer in layers if not any(reaches[layer.name] == {model} for model in models)]
     return shared, own
 
 
@@ -174,10 +169,6 @@ def _mixture(layers: Sequence[LayerView]) -> str:
     return f"{len(layers)} layers: {named}{', …' if len(counts) > 2 else ''}"
 
 
-def _short(text: str, most: int) -> str:
-    return text if len(text) <= most else f"{text[: most - 1]}…"
-
-
 @dataclass
 class _Canvas:
     """Collects SVG elements; all text is escaped here."""
@@ -186,10 +177,10 @@ class _Canvas:
 
     def box(
         self,
-        x: float,
-        y: float,
-        width: float,
-        height: float,
+        x: int,
+        y: int,
+        width: int,
+        height: int,
         *,
         fill: str,
         title: str,
@@ -205,30 +196,20 @@ class _Canvas:
         )
 
     def text(
-        self, x: float, y: float, text: str, fill: str, *, anchor: str = "start", size: int = 14, weight: int = 400
+        self, x: int, y: int, text: str, fill: str, *, anchor: str = "start", size: int = 14, weight: int = 400
     ) -> None:
         self.parts.append(
-            Markup(
-                '<text x="{}" y="{}" fill="{}" text-anchor="{}" font-size="{}" font-weight="{}">{}</text>'
-            ).format(x, y, fill, anchor, size, weight, text)
-        )
-
-    def line(self, x: float, top: float, bottom: float, color: str) -> None:
-        self.parts.append(
-            Markup('<path d="M{0} {1}V{2}" stroke="{3}" stroke-width="2" fill="none"/>').format(
-                x, top, bottom, color
+            Markup('<text x="{}" y="{}" fill="{}" text-anchor="{}" font-size="{}" font-weight="{}">{}</text>').format(
+                x, y, fill, anchor, size, weight, text
             )
         )
 
-    def curve(self, x: float, y: float, to_x: float, to_y: float, color: str) -> None:
-        middle = (y + to_y) / 2
+    def line(self, x: int, top: int, bottom: int, color: str) -> None:
         self.parts.append(
-            Markup('<path d="M{0} {1}C{0} {2} {3} {2} {3} {4}" stroke="{5}" stroke-width="3" fill="none"/>').format(
-                x, y, middle, to_x, to_y, color
-            )
+            Markup('<path d="M{0} {1}V{2}" stroke="{3}" stroke-width="2" fill="none"/>').format(x, top, bottom, color)
         )
 
-    def svg(self, width: float, height: float, label: str) -> Markup:
+    def svg(self, width: int, height: int, label: str) -> Markup:
         head = Markup('<svg viewBox="0 0 {} {}" width="{}" height="{}" role="img" aria-label="{}">').format(
             width, height, width, height, label
         )

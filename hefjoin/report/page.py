@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 import yaml
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from hefjoin.artifacts import Ref
 from hefjoin.forecast.fit import Fit
-from hefjoin.manifest import Gate, Manifest, OutputAccuracy, StageRun, Tensor
+from hefjoin.manifest import Manifest, OutputAccuracy, StageRun, Tensor
 from hefjoin.report import graph, maps, plots, summary, words
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -54,8 +54,9 @@ class Resource:
 class StageBar:
     """How long a stage took to build."""
 
-    run: StageRun
     name: str
+    note: str
+    is_reused: bool
     seconds: str
     width_percent: float
 
@@ -72,7 +73,7 @@ class Output:
     @property
     def title(self) -> str:
         """Model and output."""
-        return f"{self.model}: {self.tensor.layer.partition('/')[2] or self.tensor.layer}"
+        return f"{self.model}: {words.layer_text(self.tensor.layer)}"
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ class MapFrame:
     pictures: tuple[tuple[str, str], ...]
 
 
-def render(manifest: Manifest, outputs: Path, frames: Path) -> str:
+def render_page(manifest: Manifest, outputs: Path, frames: Path) -> str:
     """Return the page; see `hefjoin.report.render`."""
     colors = {model.name: COLORS[index] for index, model in enumerate(manifest.spec.models)}
     with np.load(outputs) as arrays:
@@ -97,7 +98,7 @@ def render(manifest: Manifest, outputs: Path, frames: Path) -> str:
         headings=summary.HEADINGS,
         rows=summary.summary_rows(manifest),
         key_figures=_key_figures(manifest),
-        gates=[(gate, _gate_found(manifest, gate)) for gate in manifest.gates],
+        gates=[(gate, words.gate_found_text(manifest, gate)) for gate in manifest.gates],
         outputs=_outputs(manifest),
         quality_source=words.quality_source(manifest),
         graph=graph.draw_graph(manifest.joined, colors),
@@ -108,12 +109,12 @@ def render(manifest: Manifest, outputs: Path, frames: Path) -> str:
         scripts=_scripts(manifest),
         warnings=_warnings(manifest),
         artifacts=_artifacts(manifest),
-        spec_yaml=yaml.safe_dump(manifest.spec.model_dump(mode="json"), sort_keys=False, allow_unicode=True),
+        spec_yaml=_spec_yaml(manifest),
         **pictures,
     )
 
 
-def _template() -> Any:
+def _template() -> Template:
     environment = Environment(
         loader=PackageLoader("hefjoin.report", "."),
         autoescape=True,
@@ -157,15 +158,8 @@ def _key_figures(manifest: Manifest) -> list[tuple[str, str]]:
         ("SNR of the worst output", words.sourced(words.db_text(worst), words.quality_source(manifest))),
         ("Parameters, joined", words.si(network.parameters)),
         ("Multiply-accumulates per frame", words.si(network.macs)),
-        ("HEF", words.size_text(compiled.hef.size_bytes)),
+        ("Emulated HEF" if compiled.is_emulated else "HEF", words.size_text(compiled.hef.size_bytes)),
     ]
-
-
-def _gate_found(manifest: Manifest, gate: Gate) -> str:
-    """Return what a gate found, with a source where the gate's own words lack it."""
-    source = manifest.measured.source if "FPS" in gate.found else words.quality_source(manifest)
-    has_figure = any(letter.isdigit() for letter in gate.found)
-    return gate.found if not has_figure or source in gate.found else words.sourced(gate.found, source)
 
 
 def _outputs(manifest: Manifest) -> list[Output]:
@@ -274,7 +268,13 @@ def _resource(name: str, limit: str, shares: Sequence[tuple[str, str, float, str
 def _stage_bars(stages: Sequence[StageRun]) -> list[StageBar]:
     longest = max((run.seconds for run in stages), default=0) or 1
     return [
-        StageBar(run, summary.stage_name(run), words.duration_text(run.seconds), 100 * run.seconds / longest)
+        StageBar(
+            name=summary.stage_name(run),
+            note=summary.stage_note(run),
+            is_reused=run.is_reused,
+            seconds=words.duration_text(run.seconds),
+            width_percent=100 * run.seconds / longest,
+        )
         for run in stages
     ]
 
@@ -299,6 +299,11 @@ def _warnings(manifest: Manifest) -> list[str]:
             "No frames were left to evaluate on: the calibration frames served twice, so SNR and agreement flatter."
         )
     return list(dict.fromkeys([*own, *quantized.warnings, *manifest.compiled.warnings]))
+
+
+def _spec_yaml(manifest: Manifest) -> str:
+    spec = manifest.spec.model_dump(mode="json")
+    return yaml.safe_dump(spec, sort_keys=False, allow_unicode=True, default_flow_style=None, width=100)
 
 
 def _artifacts(manifest: Manifest) -> list[tuple[str, Ref]]:

@@ -28,10 +28,11 @@ if TYPE_CHECKING:
 Array = np.ndarray[Any, np.dtype[Any]]
 
 POINTS = 5000
+TITLE = 44
+"""Characters that fit above a plot."""
 INK, FAINT, GRID = "#1d2733", "#5b6875", "#dfe4ea"
 WORST_MARKS = ("v", "s", "D")
-STYLE = {
-    "svg.hashsalt": "hefjoin",
+STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "text.parse_math": False,
     "font.family": ["DejaVu Sans"],
@@ -74,20 +75,18 @@ def plot_layer_noise(
         axes.plot(order, snr_db, color=color, linewidth=1.4, marker="o", markersize=2.6)
         worst = sorted(range(len(noise)), key=lambda index: snr_db[index])[: len(WORST_MARKS)]
         for index, mark in zip(worst, WORST_MARKS, strict=False):
-            name = f"{_layer(noise[index].layer)}, {words.db_text(snr_db[index])}"
+            name = f"{words.shortened(words.layer_text(noise[index].layer), TITLE)}, {words.db_text(snr_db[index])}"
             axes.plot(
                 [index + 1], [snr_db[index]], mark, label=name, markersize=7, mfc="none", mec=INK, linestyle="none"
             )
-        axes.set(title=_short(model), ylim=limits, xlabel="layer, in order from the input")
+        axes.set(title=words.shortened(model, TITLE), ylim=limits, xlabel="layer, in order from the input")
         axes.set_ylabel(f"SNR (dB, {source})")
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.locator_params(integer=True, nbins=6)
         axes.legend(**BELOW, title="worst three layers", alignment="left")
     return page[0]
 
 
-def plot_scatter(
-    title: str, exact: Array, rough: Array, accuracy: OutputAccuracy, color: str, source: str
-) -> Markup:
+def plot_scatter(title: str, exact: Array, rough: Array, accuracy: OutputAccuracy, color: str, source: str) -> Markup:
     """Return an output's quantized values against its float ones, at most `POINTS` of them, drawn by a fixed seed.
 
     Args:
@@ -120,7 +119,7 @@ def plot_scatter(
         )
         axes.set(xlim=ends, ylim=ends, aspect="equal", xlabel="float network, native unit of the output")
         axes.set_ylabel(f"quantized network ({source}), same unit")
-        axes.set_title(f"{_short(title)}\nSNR {words.db_text(accuracy.snr_db)} ({source})")
+        axes.set_title(f"{words.shortened(title, TITLE)}\nSNR {words.db_text(accuracy.snr_db)} ({source})")
     return page[0]
 
 
@@ -162,7 +161,7 @@ def _by_batch(axes: Axes, batches: Sequence[BatchMeasurement], top: float) -> No
 def _axes(width: float, height: float, label: str) -> Iterator[tuple[Axes, list[Markup]]]:
     """Give axes to draw on, in inches; the list holds the finished SVG afterwards."""
     finished: list[Markup] = []
-    with _ONE_AT_A_TIME, matplotlib.rc_context(STYLE):
+    with _ONE_AT_A_TIME, matplotlib.rc_context({**STYLE, "svg.hashsalt": label}):
         figure = Figure(figsize=(width, height), layout="constrained")
         FigureCanvasSVG(figure)
         yield figure.add_subplot(), finished
@@ -177,11 +176,3 @@ def _inline(document: str, label: str) -> Markup:
     svg = document[document.index("<svg") :]
     svg = re.sub(r' xmlns(:xlink)?="[^"]*"| id="[\w.]+_\d+"', "", svg)
     return Markup(svg.replace("<svg", Markup('<svg role="img" aria-label="{}"').format(label), 1))
-
-
-def _layer(name: str) -> str:
-    return _short(name.partition("/")[2] or name)
-
-
-def _short(text: str, most: int = 44) -> str:
-    return text if len(text) <= most else f"{text[: most - 1]}…"

@@ -56,7 +56,9 @@ def verdict_text(manifest: Manifest) -> str:
     """Return whether the build became the latest of its name, and which gates say so."""
     failed = _gates(manifest, "failed")
     if failed:
-        reasons = "; ".join(f"{gate.name} wanted {gate.wanted}, found {gate.found}" for gate in failed)
+        reasons = "; ".join(
+            f"{gate.name} wanted {gate.wanted}, found {words.gate_found_text(manifest, gate)}" for gate in failed
+        )
         return f"Not promoted: {reasons}"
     passed, skipped = len(_gates(manifest, "passed")), [gate.name for gate in _gates(manifest, "not evaluated")]
     text = f"Promoted: {words.plural(passed, 'gate')} passed" if passed else "Promoted: no gate stood in the way"
@@ -66,6 +68,12 @@ def verdict_text(manifest: Manifest) -> str:
 def stage_name(run: StageRun) -> str:
     """Return a stage with the model it ran for."""
     return f"{run.stage} {run.subject}".strip()
+
+
+def stage_note(run: StageRun) -> str:
+    """Return whether a stage was built or reused, and why."""
+    how = "reused" if run.is_reused else "built"
+    return run.reason if run.reason.startswith(how) else f"{how}: {run.reason}"
 
 
 def summary_markdown(manifest: Manifest, report_uri: str = "") -> str:
@@ -81,14 +89,13 @@ def summary_markdown(manifest: Manifest, report_uri: str = "") -> str:
     parts.append(_table(HEADINGS, (astuple(row) for row in summary_rows(manifest))))
     parts.append(_table(("Joined network", "Figure"), figure_rows(manifest)))
     if manifest.gates:
-        gates = [(gate.name, gate.wanted, gate.found, gate.verdict) for gate in manifest.gates]
+        gates = [
+            (gate.name, gate.wanted, words.gate_found_text(manifest, gate), gate.verdict) for gate in manifest.gates
+        ]
         parts.append(_table(("Gate", "Wanted", "Found", "Verdict"), gates))
     parts.append(_escaped(words.fit_text(manifest.forecast.joined)))
-    stages = [
-        (stage_name(run), words.duration_text(run.seconds), "reused" if run.is_reused else "built", run.reason)
-        for run in manifest.stages
-    ]
-    parts.append(_table(("Stage", "Time to build", "Now", "Because"), stages))
+    stages = [(stage_name(run), words.duration_text(run.seconds), stage_note(run)) for run in manifest.stages]
+    parts.append(_table(("Stage", "Time to build", "Why"), stages))
     if report_uri:
         target = report_uri.replace("<", "%3C").replace(">", "%3E")
         parts.append(f"[Open the report](<{target}>)")

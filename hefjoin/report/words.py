@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from hefjoin.forecast.fit import Fit
-    from hefjoin.manifest import Compiled, FpsForecast, Manifest, Measured, ModelAccuracy, OutputAccuracy
+    from hefjoin.manifest import Compiled, FpsForecast, Gate, Manifest, Measured, ModelAccuracy, OutputAccuracy
 
 THIN = "\u202f"
 EXACT_DB = 120.0
@@ -31,17 +31,18 @@ def quality_source(manifest: Manifest) -> str:
 
 
 def significant(value: float, digits: int = 3) -> str:
-    """Return a number with that many significant digits, never an exponent, thousands apart.
+    """Return a number rounded to that many significant digits, never an exponent, thousands apart.
 
     >>> significant(0.99951), significant(41.26), significant(12345.6)
-    ('1.00', '41.3', '12,346')
+    ('1.00', '41.3', '12,300')
     """
     if not math.isfinite(value):
         return str(value)
     if value == 0:
         return "0"
-    magnitude = math.floor(math.log10(abs(float(f"{value:.{digits - 1}e}"))))
-    return minus(f"{value:,.{max(0, digits - 1 - magnitude)}f}")
+    rounded = float(f"{value:.{digits - 1}e}")
+    magnitude = math.floor(math.log10(abs(rounded)))
+    return minus(f"{rounded:,.{max(0, digits - 1 - magnitude)}f}")
 
 
 def minus(text: str) -> str:
@@ -81,14 +82,24 @@ def points_text(points: float) -> str:
     return f"{minus(f'{points:.1f}')}{THIN}points"
 
 
-def rate_text(fps: float) -> str:
+def rate_text(fps: float, digits: int = 3) -> str:
     """Return frames per second; whose they are has to stand beside it."""
-    return f"{significant(fps)}{THIN}FPS"
+    return f"{significant(fps, digits)}{THIN}FPS"
 
 
 def shape_text(shape: Sequence[int]) -> str:
     """Return a shape without batch, `224 × 224 × 3`."""
     return f"{THIN}×{THIN}".join(f"{size:,}" for size in shape)
+
+
+def layer_text(name: str) -> str:
+    """Return a layer's name without its scope."""
+    return name.partition("/")[2] or name
+
+
+def shortened(text: str, most: int) -> str:
+    """Return a text cut to a length, with an ellipsis where something is missing."""
+    return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 def plural(count: int, noun: str) -> str:
@@ -130,8 +141,8 @@ def contexts_text(compiled: Compiled) -> str:
 
 def fps_forecast_text(fps: FpsForecast) -> str:
     """Return the throughput expected at batch 1, its range, and that it is a forecast."""
-    low, high = significant(fps.low_fps), significant(fps.high_fps)
-    return sourced(f"{rate_text(fps.fps)} at batch 1, likely {low} to {high}{THIN}FPS", fps.source)
+    low, high = significant(fps.low_fps, 2), rate_text(fps.high_fps, 2)
+    return sourced(f"{rate_text(fps.fps, 2)} at batch 1, likely {low} to {high}", fps.source)
 
 
 def fit_text(fit: Fit) -> str:
@@ -150,7 +161,7 @@ def fit_text(fit: Fit) -> str:
 def agreement_text(output: OutputAccuracy) -> str:
     """Return how far an output agrees with that of the float network, and what was counted."""
     value = percent(output.agreement) if output.metric.startswith("top-") else f"{output.agreement:.3f}"
-    return f"{output.metric} agreement with float {minus(value)}"
+    return f"agreement with float {minus(value)}, {output.metric}"
 
 
 def accuracy_text(accuracy: ModelAccuracy) -> str:
@@ -158,3 +169,10 @@ def accuracy_text(accuracy: ModelAccuracy) -> str:
     if accuracy.float_accuracy is not None and accuracy.quantized_accuracy is not None:
         return f"{percent(accuracy.float_accuracy)} → {percent(accuracy.quantized_accuracy)}"
     return agreement_text(min(accuracy.outputs, key=lambda output: output.agreement))
+
+
+def gate_found_text(manifest: Manifest, gate: Gate) -> str:
+    """Return what a gate found; a figure gets its source."""
+    if not any(letter.isdigit() for letter in gate.found):
+        return gate.found
+    return sourced(gate.found, manifest.measured.source if "FPS" in gate.found else quality_source(manifest))

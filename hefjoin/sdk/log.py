@@ -92,9 +92,7 @@ def to_error(kind: str, message: str, model: str, log_tail: str) -> HefJoinError
     return ToolchainError(f"{model}: the SDK raised {kind}: {message}", log_tail=log_tail)
 
 
-def _unsupported(
-    message: str, operators: Sequence[tuple[str, str]], model: str, log_tail: str
-) -> UnsupportedOpError:
+def _unsupported(message: str, operators: Sequence[tuple[str, str]], model: str, log_tail: str) -> UnsupportedOpError:
     found = _END_NODES.search(message)
     nearest = [name.strip() for name in found[1].split(",")] if found else []
     lines = [f"{model}: the compiler has no layer for {len(operators)} of its nodes:"]

@@ -30,6 +30,14 @@ DEADLINES_S = {"parse": 3600.0, "join": 3600.0, "quantize": 24 * 3600.0, "compil
 
 logger = logging.getLogger("hefjoin.sdk")
 
+_running: set[subprocess.Popen[bytes]] = set()
+
+
+def stop_running_steps() -> None:
+    """Ask every step that this process runs, in whichever thread, to end."""
+    for process in list(_running):
+        process.terminate()
+
 
 class Finished(NamedTuple):
     """What a step gave."""
@@ -67,6 +75,7 @@ def run_step(
     deadline_s = DEADLINES_S[action] if deadline_s is None else deadline_s
     lines: list[str] = []
     process = _start(toolchain, request, work)
+    _running.add(process)
     try:
         with (work / f"{action}.log").open("w", encoding="utf-8") as log_file:
             for line in _lines(process, time.monotonic() + deadline_s):
@@ -86,6 +95,7 @@ def run_step(
         ) from error
     finally:
         _stop(process)
+        _running.discard(process)
     return Finished(_outcome(action, model, code, work, lines), lines)
 
 

@@ -40,9 +40,7 @@ class Compile(Stage[Compiled]):
             "script": self.script,
             "hef": str(path),
         }
-        found = run_step(
-            place.toolchain, "compile", arguments, work, model=self.name, on_progress=place.on_progress
-        )
+        found = run_step(place.toolchain, "compile", arguments, work, model=self.name, on_progress=place.on_progress)
         hef = hef_file.read(path, verify=True)
         self._check_streams(hef)
         return Compiled(

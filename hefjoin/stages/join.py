@@ -75,9 +75,7 @@ class Join(Stage[Joined]):
             raise JoinError([], message=f"{result.name}: the join left no output of {', '.join(silent)}")
         exact = self.sdk.provider == "emulator"
         wrong = [
-            row
-            for row in result.equality
-            if not (row.is_bit_equal if exact else row.max_abs_difference <= TOLERANCE)
+            row for row in result.equality if not (row.is_bit_equal if exact else row.max_abs_difference <= TOLERANCE)
         ]
         if wrong:
             rows = "; ".join(f"{row.layer} by {row.max_abs_difference:.3g}" for row in wrong)

@@ -24,9 +24,7 @@ def judge(gates: GatesSpec, accuracy: tuple[ModelAccuracy, ...], measured: Measu
     for model in accuracy:
         if gates.min_snr_db > 0:
             passed = model.snr_db >= gates.min_snr_db
-            found.append(
-                _gate(f"SNR of {model.model}", f"≥ {gates.min_snr_db:g} dB", f"{model.snr_db:.1f} dB", passed)
-            )
+            found.append(_gate(f"SNR of {model.model}", f"≥ {gates.min_snr_db:g} dB", f"{model.snr_db:.1f} dB", passed))
         if gates.max_accuracy_drop < 100:
             passed = model.drop_points <= gates.max_accuracy_drop
             wanted, drop = f"≤ {gates.max_accuracy_drop:g} points", f"{model.drop_points:.1f} points"

@@ -49,9 +49,7 @@ class Quantize(Stage[Quantized]):
             "outputs": str(work / "outputs.npz"),
             "noise_frames": NOISE_FRAMES,
         }
-        found = run_step(
-            place.toolchain, "quantize", arguments, work, model=self.name, on_progress=place.on_progress
-        )
+        found = run_step(place.toolchain, "quantize", arguments, work, model=self.name, on_progress=place.on_progress)
         noise = found.result["noise"]
         return Quantized(
             har=place.store.put(work / "quantized.har", "har"),

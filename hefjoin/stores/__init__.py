@@ -79,8 +79,7 @@ def open_store(uri: str) -> Store:
         with suppress(RuntimeError):  # `~name` of a user who does not exist: refused below
             return LocalStore(Path(uri).expanduser())
     raise InputError(
-        f"{uri!r} is not a store. Write a folder, as `/srv/hefjoin` or `file:///srv/hefjoin`, "
-        "or `s3://bucket/prefix`."
+        f"{uri!r} is not a store. Write a folder, as `/srv/hefjoin` or `file:///srv/hefjoin`, or `s3://bucket/prefix`."
     )
 
 
@@ -120,7 +119,7 @@ class Store(ABC):
         uri = f"{self.uri}/{object_name(sha256, media)}"
         ref = Ref(uri=uri, sha256=sha256, size_bytes=before.st_size, media=media)
         with self._errors(f"store {path} ({ref.size_bytes:,} bytes) in {self.uri}"):
-            if not self.is_intact(ref):
+            if not self._is_intact(ref):
                 self._add(path, ref, before)
         return ref
 
@@ -213,7 +212,7 @@ class Store(ABC):
         return os_errors(doing, self.uri)
 
     @abstractmethod
-    def is_intact(self, ref: Ref) -> bool:
+    def _is_intact(self, ref: Ref) -> bool:
         """Say whether the object is there and its bytes hash to its digest."""
 
     @abstractmethod

@@ -26,7 +26,7 @@ class LocalStore(Store):
         self._root = root.absolute()
         self.uri = self._root.as_uri()
 
-    def is_intact(self, ref: Ref) -> bool:
+    def _is_intact(self, ref: Ref) -> bool:
         return self._size_bytes(ref) == ref.size_bytes and file_sha256(self._object(ref)) == ref.sha256
 
     def _add(self, path: Path, ref: Ref, before: os.stat_result) -> None:

@@ -81,7 +81,7 @@ class S3Store(Store):
         with os_errors(doing, self.uri), s3_errors(doing, self.uri):
             yield
 
-    def is_intact(self, ref: Ref) -> bool:
+    def _is_intact(self, ref: Ref) -> bool:
         if self._size_bytes(ref) != ref.size_bytes:
             return False
         digest = hashlib.sha256()

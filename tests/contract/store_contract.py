@@ -83,9 +83,7 @@ class StoreContract:
         )
         assert f"objects/sha256/{digest[:2]}/{digest}.emulated.hef" in self.stored(store)
 
-    def test_equal_bytes_have_equal_refs_and_are_stored_once(
-        self, store: Store, model: Path, tmp_path: Path
-    ) -> None:
+    def test_equal_bytes_have_equal_refs_and_are_stored_once(self, store: Store, model: Path, tmp_path: Path) -> None:
         twin = tmp_path / "twin"
         twin.write_bytes(model.read_bytes())
         first = store.put(model, "onnx")

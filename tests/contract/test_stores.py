@@ -180,9 +180,7 @@ def object_of(store: Store, ref: Ref) -> Path:
     return folder_of(store) / "objects" / "sha256" / ref.sha256[:2] / f"{ref.sha256}.{ref.media}"
 
 
-def on_own_disk(
-    tmp_path: Path, options: str, prepare: str, *calls: str
-) -> tuple[list[HefJoinError | None], list[str]]:
+def on_own_disk(tmp_path: Path, options: str, prepare: str, *calls: str) -> tuple[list[HefJoinError | None], list[str]]:
     """Run calls on a store on a tmpfs that only its process sees: return each call's error and the files left."""
     tries = "".join(
         f"try: {call}\nexcept StoreError as error: errors.append(error.to_json())\nelse: errors.append(None)\n"

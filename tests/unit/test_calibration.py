@@ -254,9 +254,7 @@ class TestWriting:
             "    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
             "print(-peak_kib(1) + peak_kib(1024))"
         )
-        done = subprocess.run(
-            [sys.executable, "-c", code], cwd=tmp_path, check=True, capture_output=True, text=True
-        )
+        done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, capture_output=True, text=True)
         assert 0 <= int(done.stdout) < 32 * 1024  # KiB; the set has 147 MiB
         assert (tmp_path / "out.npy").stat().st_size == (tmp_path / "set.npy").stat().st_size
 
@@ -322,6 +320,4 @@ class TestDigest:
 
     def test_a_file_s_digest_is_its_own(self, tmp_path: Path) -> None:
         (tmp_path / "set.npy").write_bytes(b"abc")
-        assert set_sha256(tmp_path / "set.npy") == (
-            "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
-        )
+        assert set_sha256(tmp_path / "set.npy") == ("ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad")

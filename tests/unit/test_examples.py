@@ -145,9 +145,7 @@ def test_a_missing_package_names_the_extra() -> None:
 
 
 def test_importing_the_examples_imports_no_heavy_package() -> None:
-    code = (
-        "import sys, hefjoin.examples; print(*{'numpy', 'onnx', 'skimage', 'PIL', 'pydantic'} & set(sys.modules))"
-    )
+    code = "import sys, hefjoin.examples; print(*{'numpy', 'onnx', 'skimage', 'PIL', 'pydantic'} & set(sys.modules))"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.split() == []
 

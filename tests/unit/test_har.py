@@ -123,9 +123,7 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
 
 def test_equal_content_gives_equal_bytes(tmp_path: Path) -> None:
     one = write(tmp_path / "a.har", members={".alls": b"1", ".onnx": b"2"})
-    two = write(
-        tmp_path / "b.har", members={".onnx": b"2", ".alls": b"1"}, metadata=dict(reversed(METADATA.items()))
-    )
+    two = write(tmp_path / "b.har", members={".onnx": b"2", ".alls": b"1"}, metadata=dict(reversed(METADATA.items())))
     assert one.read_bytes() == two.read_bytes()
     with tarfile.open(one) as tar:
         assert {(member.mtime, member.uid, member.gid, member.uname) for member in tar} == {(0, 0, 0, "")}
@@ -298,9 +296,7 @@ def test_any_headers_with_good_checksums_are_read_or_refused(
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
-    lambda inner: (
-        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from([*HN, "type", "a"]), inner, max_size=3)
-    ),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from([*HN, "type", "a"]), inner, max_size=3),
 )
 
 

@@ -226,9 +226,7 @@ class TestRoundTrip:
             st.text(),
             st.text("ab1.-/=,()[]{}'\"# \n*", max_size=30),
             st.lists(
-                st.sampled_from(
-                    ["set_seed", "(", ")", "[", "]", "=", ",", "seed", "1", "9" * 5000, "\n", "{*}", "#"]
-                )
+                st.sampled_from(["set_seed", "(", ")", "[", "]", "=", ",", "seed", "1", "9" * 5000, "\n", "{*}", "#"])
             ).map("".join),
         )
     )

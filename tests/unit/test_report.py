@@ -13,8 +13,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from hefjoin import report
 from hefjoin.artifacts import Ref
@@ -30,8 +28,8 @@ from hefjoin.manifest import (
     Frames,
     FrameSource,
     Gate,
-    Joined,
     JoinCheck,
+    Joined,
     LayerNoise,
     LayerView,
     Machine,
@@ -50,11 +48,10 @@ from hefjoin.spec import validate_spec
 
 MODELS = ("resnet_a", "resnet_b")
 VOID = {"meta", "img", "br", "link", "hr", "input"}
-SOURCES = ("emulator", "forecast", "device")
 MEBIBYTE = 1 << 20
 
 
-# ---- a build to show ----------------------------------------------------------------------------------------------
+# A build to show
 
 
 def ref(name: str, size_bytes: int = 23_648_135) -> Ref:
@@ -80,7 +77,16 @@ def layers_of(model: str, kinds: Sequence[str]) -> list[LayerView]:
 
 
 RESNET = ["conv", "maxpool", *["conv"] * 19, "avgpool", "dense"]
-DETECTOR = ["conv", *["conv", "dw"] * 13, "add", "conv", "resize", "add", *["dw", "conv", "avgpool"] * 4, "deconv"] * 2
+DETECTOR = [
+    "conv",
+    *["conv", "dw"] * 13,
+    "add",
+    "conv",
+    "resize",
+    "add",
+    *["dw", "conv", "avgpool"] * 4,
+    "deconv",
+] * 2
 
 
 def make_manifest(
@@ -253,10 +259,13 @@ def _measured(source: Any) -> Measured:
 
 def _stages(models: Sequence[str]) -> tuple[StageRun, ...]:
     reused = "same inputs as build 20251122-101500-11aa"
-    rows = [("fetch", "", 0.21, False, "sources are always looked at")]
-    rows += [("parse", model, 2.4, True, reused) for model in models]
-    rows += [("check", "", 0.034, True, reused), ("forecast", "", 0.002, True, reused), ("join", "", 3.1, True, reused)]
-    rows += [("quantize", "", 95.0, False, "the optimization level changed"), ("compile", "", 1.3, False, "its HAR is new")]
+    rows = [
+        *(("parse", model, 2.4, True, reused) for model in models),
+        ("check", "", 0.034, True, reused),
+        ("join", "", 3.1, True, reused),
+        ("quantize", "", 95.0, False, "built, because the script changed"),
+        ("compile", "", 1.3, False, "forced"),
+    ]
     return tuple(
         StageRun(stage=stage, subject=subject, key="0" * 64, seconds=seconds, is_reused=is_reused, reason=reason)
         for stage, subject, seconds, is_reused, reason in rows
@@ -293,7 +302,11 @@ def labelled_manifest() -> Manifest:
             update={
                 "accuracy": tuple(
                     each.model_copy(
-                        update={"frames": 1000, "float_accuracy": 0.969, "quantized_accuracy": 0.966 + 0.004 * index}
+                        update={
+                            "frames": 1000,
+                            "float_accuracy": 0.969,
+                            "quantized_accuracy": 0.966 + 0.004 * index,
+                        }
                     )
                     for index, each in enumerate(quantized.accuracy)
                 )
@@ -320,13 +333,13 @@ def write_arrays(manifest: Manifest, folder: Path, frames: int = 12) -> tuple[Pa
             exact = rng.normal(0, 3, (frames, *tensor.shape)).astype(np.float32)
         arrays[f"float_{index}"] = exact
         arrays[f"quantized_{index}"] = exact + rng.normal(0, 0.08, exact.shape).astype(np.float32)
-    np.savez(folder / "outputs.npz", **arrays)
+    np.savez(folder / "outputs.npz", allow_pickle=False, **arrays)
     ramp = np.linspace(0, 255, 224 * 224 * 3).reshape(1, 224, 224, 3)
     np.save(folder / "frames.npy", np.repeat(ramp, frames, axis=0).astype(np.uint8))
     return folder / "outputs.npz", folder / "frames.npy"
 
 
-# ---- reading a page -----------------------------------------------------------------------------------------------
+# Reading a page
 
 
 @dataclass
@@ -357,8 +370,8 @@ class Page(HTMLParser):
         self.elements.append(Element(tag, dict(attrs)))
 
     def handle_endtag(self, tag: str) -> None:
-        assert self.opened and self.opened[-1].tag == tag, f"</{tag}> closes {self.opened[-1:]}"
-        self.opened.pop()
+        assert self.opened, f"</{tag}> closes nothing"
+        assert self.opened.pop().tag == tag, f"</{tag}> closes another tag"
 
     def handle_data(self, data: str) -> None:
         for element in self.opened:
@@ -393,3 +406,277 @@ def rendered(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Callable[[],
 
 BUILDS = [make_manifest, device_manifest, failed_manifest, labelled_manifest, maps_manifest]
 every_build = pytest.mark.parametrize("make", BUILDS, ids=lambda make: make.__name__)
+
+
+# What must hold
+
+
+@every_build
+def test_page_is_well_formed_small_and_offline(
+    rendered: Callable[[Callable[[], Manifest]], str], make: Callable[[], Manifest]
+) -> None:
+    text = rendered(make)
+    page = parse(text)
+    assert len(text.encode()) <= 3 * MEBIBYTE
+    assert not {"script", "link", "iframe", "object"} & {element.tag for element in page.elements}
+    for element in page.elements:
+        for name in ("src", "href", "xlink:href", "action", "data"):
+            address = element.attributes.get(name)
+            assert address is None or address.startswith(("data:image/", "#")), address
+    assert not re.search(r"url\(\s*['\"]?(?!#)", text)
+    assert "@import" not in text
+    assert "http://" not in text
+    assert "https://" not in text
+
+
+@every_build
+def test_ids_are_unique_and_links_lead_somewhere(
+    rendered: Callable[[Callable[[], Manifest]], str], make: Callable[[], Manifest]
+) -> None:
+    page = parse(rendered(make))
+    ids = [element.attributes["id"] for element in page.elements if "id" in element.attributes]
+    assert len(ids) == len(set(ids))
+    addresses = [element.attributes.get(name) or "" for element in page.elements for name in ("href", "xlink:href")]
+    targets = {address[1:] for address in addresses if address.startswith("#")}
+    targets |= set(re.findall(r"url\(#([^)]*)\)", rendered(make)))
+    assert targets
+    assert targets <= set(ids)
+
+
+@every_build
+def test_every_picture_has_words(
+    rendered: Callable[[Callable[[], Manifest]], str], make: Callable[[], Manifest]
+) -> None:
+    page = parse(rendered(make))
+    assert all(element.attributes.get("alt") for element in page.elements if element.tag == "img")
+    pictures = [element for element in page.elements if element.tag == "svg"]
+    assert len(pictures) >= 7
+    assert all(picture.attributes.get("aria-label") for picture in pictures)
+
+
+@every_build
+def test_every_figure_of_throughput_or_contexts_carries_its_source(
+    rendered: Callable[[Callable[[], Manifest]], str], make: Callable[[], Manifest]
+) -> None:
+    page = parse(rendered(make))
+    found = 0
+    for element in page.elements:
+        if element.tag not in ("td", "dd", "p", "figcaption", "h1", "h2", "h3", "title", "li"):
+            continue
+        if element.attributes.get("class") == "wanted":
+            continue
+        text = " ".join(element.text.split())
+        if re.search(r"\d\s*FPS|\d\s*context", text):
+            found += 1
+            assert re.search(r"\b(emulator|forecast|device)\b", text), text
+    assert found >= 7
+
+
+def test_emulated_build_says_so_and_nothing_claims_a_device(
+    rendered: Callable[[Callable[[], Manifest]], str],
+) -> None:
+    page = parse(rendered(make_manifest))
+    assert any(text.startswith("Nothing here was measured on a Hailo device") for text in page.texts("p"))
+    assert [text for text in page.texts("span") if text == "device"] == []
+    main = [text for text in page.texts("td") if "dB" in text and "≥" not in text]
+    assert main
+    assert all(text.endswith("emulator") for text in main)
+
+
+def test_device_build_shows_what_the_device_told(rendered: Callable[[Callable[[], Manifest]], str]) -> None:
+    page = parse(rendered(device_manifest))
+    text = page.elements[0].text
+    assert "Nothing here was measured" not in text
+    assert "41.8\u202fFPS at batch 1 device" in text
+    assert "2.71\u202fW (device)" in text
+    assert "48.2\u202f°C (device)" in text
+    assert "emulator" not in text.replace("0.1.0-emulator", "").replace("3.33.0-emulator", "")
+
+
+def test_failed_gate_is_told_with_wanted_and_found(rendered: Callable[[Callable[[], Manifest]], str]) -> None:
+    page = parse(rendered(failed_manifest))
+    verdict = next(element for element in page.elements if element.attributes.get("class") == "verdict failed")
+    assert verdict.text == "Not promoted: SNR of resnet_b wanted ≥ 30 dB, found 29.2 dB (emulator)"
+    assert "✗ failed" in page.texts("td")
+    assert "**Not promoted: SNR of resnet_b wanted" in report.summary_markdown(failed_manifest())
+
+
+def test_gate_that_was_not_evaluated_does_not_hold_a_build_back() -> None:
+    assert "**Promoted: 1\u202fgate passed; throughput at batch 1 not evaluated**" in report.summary_markdown(
+        make_manifest()
+    )
+
+
+@pytest.mark.parametrize(
+    ("make", "accuracy", "drop"),
+    [
+        (make_manifest, "agreement with float 98.4 %, top-1 (emulator)", "1.6 points (emulator)"),
+        (maps_manifest, "agreement with float 0.984, mask IoU at 0.5 (emulator)", "1.6 points (emulator)"),
+        (labelled_manifest, "96.9 % → 96.6 % (emulator)", "0.3 points (emulator)"),
+        (device_manifest, "agreement with float 98.4 %, top-1 (DFC)", "1.6 points (DFC)"),
+    ],
+)
+def test_summary_row(make: Callable[[], Manifest], accuracy: str, drop: str) -> None:
+    row = report.summary_rows(make())[0]
+    assert (row.model, row.accuracy.replace(words.THIN, " "), row.drop.replace(words.THIN, " ")) == (
+        "resnet_a",
+        accuracy,
+        drop,
+    )
+
+
+def test_gain_by_quantizing_is_a_negative_drop() -> None:
+    assert report.summary_rows(labelled_manifest())[1].drop == "−0.1\u202fpoints (emulator)"
+
+
+@every_build
+def test_page_and_markdown_show_the_summary_rows(
+    rendered: Callable[[Callable[[], Manifest]], str], make: Callable[[], Manifest]
+) -> None:
+    cells = parse(rendered(make)).texts("td")
+    markdown = report.summary_markdown(make())
+    for row in report.summary_rows(make()):
+        for text in (row.snr, row.accuracy, row.drop):
+            figure, _, source = text.removesuffix(")").rpartition(" (")
+            assert f"{' '.join(figure.split())} {source}" in cells
+            assert f"| {text} |" in markdown
+    for _, text in report.figure_rows(make()):
+        assert f"| {text} |" in markdown
+
+
+def test_hostile_names_stay_text(tmp_path: Path) -> None:
+    models = ("<img src=x onerror=alert(1)>", "</style><b>$x$|`y`")
+    manifest = make_manifest(models=("m", models[1].replace("/", "")))
+    spec = manifest.spec
+    hostile = manifest.model_copy(
+        update={
+            "spec": spec.model_copy(
+                update={
+                    "name": models[0],
+                    "models": [
+                        model.model_copy(update={"name": name})
+                        for model, name in zip(spec.models, manifest.models, strict=True)
+                    ],
+                }
+            ),
+            "machine": manifest.machine.model_copy(update={"host": models[0]}),
+            "quantized": manifest.quantized.model_copy(update={"warnings": models, "script": models[1]}),
+        }
+    )
+    page = parse(report.render(hostile, *write_arrays(manifest, tmp_path)))
+    tags = {element.tag for element in page.elements}
+    assert "b" not in tags
+    assert "img" not in tags
+    assert models[0] in page.elements[0].text
+    assert models[1] in page.elements[0].text
+    markdown = report.summary_markdown(hostile)
+    assert models[0] not in markdown
+    assert "\\<img src=x onerror=alert(1)\\>" in markdown
+
+
+def test_equal_input_gives_equal_pages(rendered: Callable[[Callable[[], Manifest]], str], tmp_path: Path) -> None:
+    manifest = maps_manifest()
+    assert report.render(manifest, *write_arrays(manifest, tmp_path)) == rendered(maps_manifest)
+
+
+@every_build
+def test_markdown_tables_are_well_formed(make: Callable[[], Manifest]) -> None:
+    text = report.summary_markdown(make(), "s3://bucket/report of <it>.html")
+    assert text.endswith("[Open the report](<s3://bucket/report of %3Cit%3E.html>)\n")
+    tables = [block.splitlines() for block in text.split("\n\n") if block.startswith("|")]
+    assert len(tables) == 4
+    for lines in tables:
+        columns = [len(re.findall(r"(?<!\\)\|", line)) - 1 for line in lines]
+        assert len(set(columns)) == 1, lines
+        assert set(lines[1]) <= set("| -")
+
+
+def test_maps_are_shown_over_frames_on_which_something_was_found(
+    rendered: Callable[[Callable[[], Manifest]], str],
+) -> None:
+    captions = [
+        element.attributes["alt"] or "" for element in parse(rendered(maps_manifest)).elements if element.tag == "img"
+    ]
+    frames = [int(caption.split()[1]) for caption in captions if caption.startswith("frame")]
+    assert len(frames) == 3
+    assert min(frames) >= 2
+    assert captions.count("resnet_a: deconv2, float") == 3
+    assert captions.count("resnet_b: deconv2, quantized (emulator)") == 3
+    assert "img" not in {element.tag for element in parse(rendered(make_manifest)).elements}
+
+
+def test_maps_of_empty_frames_are_still_shown() -> None:
+    nothing = np.zeros((5, 8, 8, 1), np.float32)
+    assert maps.choose_frames([maps.MapOutput("m", "#000000", nothing, nothing)]) == [0, 2, 4]
+
+
+@pytest.mark.parametrize(
+    ("kinds", "labels"),
+    [
+        (RESNET, ["conv", "maxpool", "conv ×19", "avgpool", "dense"]),
+        (["dw", "conv"] * 3 + ["add"], ["(dw → conv) ×3", "add"]),
+        (["conv"], ["conv"]),
+        ([], []),
+    ],
+)
+def test_runs_of_layers_share_a_box(kinds: Sequence[str], labels: Sequence[str]) -> None:
+    assert [run.label for run in graph.group_runs(layers_of("m", kinds))] == labels
+
+
+def test_grouping_keeps_every_layer_in_order_and_never_grows_too_long() -> None:
+    kinds = np.random.default_rng(3).choice(["conv", "dw", "add", "resize", "avgpool"], 150)
+    layers = layers_of("m", list(kinds))
+    runs = graph.group_runs(layers)
+    assert [layer for run in runs for layer in run.layers] == layers
+    assert len(runs) == graph.MOST_RUNS
+
+
+def test_layer_that_serves_both_models_is_drawn_above_them() -> None:
+    shared = LayerView(
+        name="resnet_a/normalization1",
+        type="normalization",
+        inputs=("resnet_a/input_layer1",),
+        parameters=6,
+        macs=0,
+    )
+    joined = make_manifest().joined
+    layers = [
+        layer.model_copy(update={"inputs": (shared.name,)}) if layer.name.endswith("/conv1") else layer
+        for layer in joined.network.layers
+    ]
+    network = joined.network.model_copy(update={"layers": (shared, *layers)})
+    drawn = str(graph.draw_graph(joined.model_copy(update={"network": network}), dict.fromkeys(MODELS, "#123456")))
+    assert drawn.count(">normalization<") == 1
+    assert drawn.index(">normalization<") < drawn.index(">resnet_a<")
+    assert drawn.count("23\u202flayers") == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (words.significant(0), "0"),
+        (words.significant(999.6), "1,000"),
+        (words.significant(-0.0312), "−0.0312"),
+        (words.si(23_369_424), "23.4 M"),
+        (words.size_text(812), "812 B"),
+        (words.size_text(23_648_135), "23.6 MB"),
+        (words.db_text(120.0), "≥ 120 dB"),
+        (words.db_text(-3.14), "−3.1 dB"),
+        (words.points_text(-0.01), "0.0 points"),
+        (words.percent(0.96849), "96.8 %"),
+        (words.plural(1, "context"), "1 context"),
+        (words.duration_text(3599.9), "1 h 0 min"),
+        (words.moment_text("2025-11-23T08:14:00+01:00"), "2025-11-23 07:14 UTC"),
+    ],
+)
+def test_words(text: str, expected: str) -> None:
+    assert text.replace(words.THIN, " ") == expected
+
+
+def test_import_is_cheap() -> None:
+    code = (
+        "import sys, hefjoin.report; "
+        "sys.exit(sorted({'matplotlib', 'jinja2', 'numpy', 'pydantic', 'PIL'} & set(sys.modules)).__repr__() "
+        "if {'matplotlib', 'jinja2', 'numpy', 'pydantic', 'PIL'} & set(sys.modules) else 0)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

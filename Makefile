@@ -1,0 +1,46 @@
+# Everything a person or CI runs. `make setup` needs Python 3.11+ and reaches only the package index.
+PYTHON ?= python3
+BIN := .venv/bin
+DEMO ?= demo
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export DO_NOT_TRACK := 1
+
+.PHONY: setup demo test lint type e2e bench clean
+
+setup: .venv/ready
+
+.venv/ready: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "hefjoin needs Python 3.11 or newer; call make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null \
+	  || { echo "installing python3-venv"; apt-get update -qq && apt-get install -qy python3-venv; }
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt uv
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable '.[examples,dev]'
+	@touch $@
+
+demo: setup
+	$(BIN)/hefjoin example resnet-pair $(DEMO)
+	$(BIN)/hefjoin example mnist-pair $(DEMO)
+	$(BIN)/hefjoin build $(DEMO)/resnet-pair.yaml $(DEMO)/mnist-pair.yaml \
+	  --sdk emulator --store $(DEMO)/artifacts --out $(DEMO)
+
+test: setup
+	$(BIN)/python -m pytest
+
+lint: setup
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+type: setup
+	$(BIN)/mypy
+
+# pytest ends with 5 where it finds no test.
+e2e: setup
+	$(BIN)/python -m pytest tests/e2e || { code=$$?; [ $$code -eq 5 ] && echo "e2e: no tests yet"; [ $$code -eq 5 ]; }
+
+bench: setup
+	$(BIN)/python -m tests.benchmarks
+
+clean:
+	rm -rf .venv demo .pytest_cache .mypy_cache .ruff_cache .hypothesis

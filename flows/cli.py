@@ -1,0 +1,137 @@
+"""The `hefjoin` command: the door to the flows.
+
+The rule: what a command does not need is not imported; a user's mistake ends in a sentence and an exit code, never
+in a traceback.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+    from flows.build import Build
+
+INTERRUPTED = 130
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="hefjoin")
+@click.option("--debug", is_flag=True, help="Show tracebacks and all that the compiler prints.")
+@click.pass_context
+def main(context: click.Context, debug: bool) -> None:
+    """Join neural networks that share one camera image into a single HEF for the Hailo-8."""
+    context.obj = debug
+
+
+def command(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the debug flag, and turn what hefjoin raises on purpose into a message and an exit code."""
+
+    @main.command(name=function.__name__, help=function.__doc__)
+    @click.pass_obj
+    @wraps(function)
+    def run(debug: bool, /, **arguments: Any) -> None:
+        from hefjoin.errors import HefJoinError
+
+        try:
+            function(debug=debug, **arguments)
+        except HefJoinError as error:
+            if debug:
+                raise
+            click.echo(f"hefjoin: {error}", err=True)
+            sys.exit(error.exit_code)
+        except KeyboardInterrupt:
+            click.echo("hefjoin: interrupted; what was finished is kept and will be reused", err=True)
+            sys.exit(INTERRUPTED)
+
+    return run
+
+
+@command
+@click.argument("specs", metavar="SPEC...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--store", metavar="URI", default="artifacts", show_default=True, help="A folder or s3://bucket/prefix.")
+@click.option("--sdk", type=click.Choice(["auto", "dfc", "emulator"]), default="auto", show_default=True,
+              help="Compiler; auto: the DFC where HEFJOIN_DFC_PYTHON names one, else the emulator.")  # fmt: skip
+@click.option("--out", metavar="DIR", type=click.Path(path_type=Path), default=Path("out"), show_default=True,
+              help="Where HEF, report and manifest are laid, in a folder of the build's name.")  # fmt: skip
+@click.option("--force", is_flag=True, help="Build every stage anew, though nothing changed.")
+@click.option("--json", "as_json", is_flag=True, help="Manifest to standard output, all else to standard error.")
+def build(debug: bool, specs: tuple[Path, ...], store: str, sdk: Any, out: Path, force: bool, as_json: bool) -> None:
+    """Run the flow join-and-compile on one or more specs."""
+    from flows.console import Console
+    from flows.embedded import cache_folder, prefect_api
+    from hefjoin.sdk.process import stop_running_steps
+    from hefjoin.sdk.toolchain import resolve
+    from hefjoin.spec import load_spec
+    from hefjoin.stores import open_store
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        stop_running_steps()
+        raise KeyboardInterrupt
+
+    loaded = [load_spec(path) for path in specs]
+    place = open_store(store)
+    resolve(sdk)
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
+    with Console(debug) as console:
+        console.say("starting the embedded Prefect server" if console.is_first_wait() else "asking Prefect")
+        with prefect_api(cache_folder(), debug=debug):
+            from flows.build import join_and_compile
+
+            builds: list[Build] = []
+            for spec in loaded:
+                console.begin(spec.name)
+                builds.append(join_and_compile(spec, store=store, sdk=sdk, force=force))
+    for each in builds:
+        folder = lay_out(each, place, out)
+        if as_json:
+            click.echo(json.dumps(each.manifest.model_dump(mode="json"), indent=2))
+        console.show_build(each, folder)
+    console.show_table(builds)
+
+
+def lay_out(each: Build, store: Any, out: Path) -> Path:
+    """Bring HEF, report and manifest of a build to a folder of its name; what lay there is replaced."""
+    folder = out / each.manifest.spec.name
+    store.get(each.published.hef, folder / each.published.hef_name)
+    store.get(each.published.report, folder / "report.html")
+    store.get(each.published.manifest, folder / "manifest.json")
+    return folder
+
+
+@command
+@click.argument("name", metavar="NAME")
+@click.argument("directory", metavar="[DIR]", default=".", type=click.Path(path_type=Path))
+def example(debug: bool, name: str, directory: Path) -> None:
+    """Write a ready spec with all it needs: resnet-pair, mnist-pair or ocr-pair."""
+    del debug
+    from hefjoin.examples import write
+
+    spec = write(name, directory)
+    click.echo(f"{spec}\nbuild it:  hefjoin build {spec}")
+
+
+@command
+@click.argument("file", metavar="FILE", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+def inspect(debug: bool, file: Path, as_json: bool) -> None:
+    """Say what an ONNX, HAR or HEF file holds, without the vendor's software."""
+    del debug
+    from flows.inspect import describe, show
+
+    found = describe(file)
+    click.echo(json.dumps(found, indent=2) if as_json else show(found), nl=as_json)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,138 @@
+"""What a person sees of a build on a terminal: each stage as it comes, progress on long work, one table at the end.
+
+The rule: everything goes to standard error but the JSON that was asked for; without a terminal, plain lines.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from rich.console import Console as RichConsole
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from flows.build import Build
+
+QUARTERS = 4
+
+
+class Console:
+    """Shows the log of a build."""
+
+    def __init__(self, debug: bool) -> None:
+        """Show the compiler's own lines too when `debug`."""
+        self.rich = RichConsole(stderr=True, highlight=False, soft_wrap=True)
+        self.handler = Handler(self.rich, debug)
+        self.logger = logging.getLogger("hefjoin")
+
+    def __enter__(self) -> Self:
+        """Begin to show."""
+        self.logger.setLevel(logging.INFO)
+        self.logger.addHandler(self.handler)
+        self.handler.progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End, and leave the terminal as it was."""
+        self.handler.progress.stop()
+        self.logger.removeHandler(self.handler)
+
+    def say(self, text: str) -> None:
+        """Write a line of the frame around the build."""
+        self.rich.print(f"[dim]{escape(text)} …[/dim]")
+
+    @staticmethod
+    def is_first_wait() -> bool:
+        """Return whether a server has to be started."""
+        return not os.environ.get("PREFECT_API_URL")
+
+    def begin(self, name: str) -> None:
+        """Head a build."""
+        self.rich.print(f"[bold]{escape(name)}[/bold]")
+
+    def show_build(self, build: Build, folder: Path) -> None:
+        """Show where a build's files are and whether it was promoted."""
+        from hefjoin.report.summary import verdict_text
+
+        files = Table.grid(padding=(0, 2))
+        for label, name in (
+            ("HEF", build.published.hef_name),
+            ("report", "report.html"),
+            ("manifest", "manifest.json"),
+        ):
+            files.add_row(label, str(folder / name))
+        self.rich.print(f"\n[bold]{escape(build.manifest.spec.name)}[/bold]  {escape(verdict_text(build.manifest))}")
+        self.rich.print(files)
+
+    def show_table(self, builds: Sequence[Build]) -> None:
+        """Show what quantizing cost each model, and the joined networks' figures."""
+        from hefjoin.report import figure_rows, summary_rows
+        from hefjoin.report.summary import EMULATOR_NOTICE, HEADINGS
+
+        models = Table("Build", *HEADINGS, header_style="bold")
+        for build in builds:
+            for row in summary_rows(build.manifest):
+                models.add_row(build.manifest.spec.name, row.model, row.snr, row.accuracy, row.drop)
+        figures = Table.grid(padding=(0, 2))
+        for build in builds:
+            for label, figure in figure_rows(build.manifest):
+                figures.add_row(build.manifest.spec.name, label, figure)
+        self.rich.print()
+        self.rich.print(models)
+        self.rich.print(figures)
+        if any(build.manifest.sdk.provider == "emulator" for build in builds):
+            self.rich.print(f"[dim]{EMULATOR_NOTICE}[/dim]")
+
+
+class Handler(logging.Handler):
+    """Turns log records into lines, and records of progress into bars."""
+
+    def __init__(self, rich: RichConsole, debug: bool) -> None:
+        """Write to a console."""
+        super().__init__(logging.INFO)
+        self.rich = rich
+        self.debug = debug
+        self.progress = Progress(
+            TextColumn("  {task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            console=rich,
+            transient=True,
+            disable=not rich.is_terminal,
+        )
+        self.bars: dict[str, TaskID] = {}
+        self.quarter: dict[str, int] = {}
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Show one record."""
+        if record.name == "hefjoin.progress":
+            self._advance(str(record.__dict__["title"]), record.__dict__["done"], record.__dict__["total"])
+        elif record.name == "hefjoin.sdk":
+            text = record.getMessage()
+            if self.debug or "[warning]" in text or "[error]" in text:
+                self.rich.print(f"    [yellow]{escape(text)}[/yellow]")
+        else:
+            self.rich.print(f"  {escape(record.getMessage())}")
+
+    def _advance(self, title: str, done: int, total: int) -> None:
+        if not self.rich.is_terminal:
+            quarter = QUARTERS * done // max(total, 1)
+            if quarter > self.quarter.get(title, 0):
+                self.rich.print(f"  {escape(title)}: {100 * done // max(total, 1)} %")
+            self.quarter[title] = quarter if done < total else 0
+            return
+        if title not in self.bars:
+            self.bars[title] = self.progress.add_task(escape(title), total=total)
+        self.progress.update(self.bars[title], completed=done, total=total)
+        if done >= total:
+            self.progress.remove_task(self.bars.pop(title))
