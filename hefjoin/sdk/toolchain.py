@@ -75,6 +75,6 @@ def emulator_version() -> str:
     root = Path(package.origin).parent
     digest = hashlib.sha256()
     for folder in ("emulator", "formats", "forecast"):
-        for path in sorted((root / folder).glob("*.*")):
+        for path in sorted(path for path in (root / folder).iterdir() if path.suffix in (".py", ".lark", ".toml")):
             digest.update(path.name.encode() + b"\0" + path.read_bytes())
     return f"{__version__}-emulator+{digest.hexdigest()[:12]}"

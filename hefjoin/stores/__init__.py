@@ -149,7 +149,7 @@ class Store(ABC):
     def is_intact(self, ref: Ref) -> bool:
         """Say whether an artifact is there and its bytes are what its digest says, reading all of them."""
         with self._errors(f"verify {self._object_uri(ref)}"):
-            return self.is_intact(ref)
+            return self._is_intact(ref)
 
     def create_record(self, key: str, record: dict[str, Any]) -> bool:
         """Write a record under a key that has none; of all who race for it exactly one is told True.
