@@ -83,7 +83,19 @@ def prefect_api(cache: Path, debug: bool = False) -> Iterator[None]:
         try:
             yield
         finally:
+            _send_what_is_queued()
             del os.environ["PREFECT_API_URL"]
+
+
+def _send_what_is_queued() -> None:
+    """Let Prefect's log and event queues empty while there is a server; later each would retry for a minute."""
+    if "prefect" not in sys.modules:
+        return
+    from prefect.events.worker import EventsWorker
+    from prefect.logging.handlers import APILogWorker
+
+    for worker in (APILogWorker, EventsWorker):
+        worker.drain_all(timeout=STOP_SECONDS)
 
 
 def _require_answer(url: str) -> None:

@@ -117,7 +117,7 @@ class JoinCheck(Record):
 
 
 class FpsForecast(Record):
-    """Frames per second at batch 1, if the network is one context."""
+    """Frames per second at batch 1, for as many contexts as are forecast."""
 
     source: Literal["forecast"] = "forecast"
     fps: float

@@ -1,7 +1,7 @@
-"""How fast a single-context network may be: log-linear in work, weights, pixels and layers.
+"""How fast a network may be: log-linear in work, weights, pixels and layers, and never faster than the host link.
 
-Fitted on the single-context networks of the Model Zoo; the range held for 90 % of them. It answers "about 200, not
-50 or 1000" and is no promise.
+Fitted on the Model Zoo's networks, apart for those of one context and of several; the range held for 90 % of them.
+It answers "about 200, not 50 or 1000" and is no promise.
 """
 
 from __future__ import annotations
@@ -11,7 +11,9 @@ import math
 from hefjoin.forecast.fit import chip_facts
 
 
-def forecast_fps(gops: float, parameters: int, pixels: int, layers: int) -> tuple[float, float, float]:
+def forecast_fps(
+    gops: float, parameters: int, pixels: int, layers: int, *, input_bytes: int, fits_one_context: bool
+) -> tuple[float, float, float]:
     """Return (low, middle, high) frames per second at batch 1.
 
     Args:
@@ -19,11 +21,15 @@ def forecast_fps(gops: float, parameters: int, pixels: int, layers: int) -> tupl
         parameters: Weights and biases.
         pixels: Height × width of the input.
         layers: Layers after fusion.
+        input_bytes: Bytes of one frame on the host link.
+        fits_one_context: Which of the two fits applies.
 
-    >>> [round(fps) for fps in forecast_fps(7.28, 23_369_424, 224 * 224, 46)]
+    >>> [round(fps) for fps in forecast_fps(
+    ...     7.28, 23_369_424, 224 * 224, 46, input_bytes=224 * 224 * 3, fits_one_context=True)]
     [626, 1502, 3604]
     """
-    rule = chip_facts()["fps"]
+    facts = chip_facts()["fps"]
+    rule = facts["single" if fits_one_context else "multi"]
     middle = math.exp(
         rule["intercept"]
         + rule["gops"] * math.log(max(gops, 1e-3))
@@ -31,4 +37,9 @@ def forecast_fps(gops: float, parameters: int, pixels: int, layers: int) -> tupl
         + rule["pixels"] * math.log(pixels)
         + rule["layers"] * math.log(max(layers, 1))
     )
-    return middle / rule["range"], middle, middle * rule["range"]
+    link = facts["link_bytes_per_second"] / input_bytes
+    return (
+        min(middle / rule["range"], link),
+        min(middle, link),
+        min(middle * rule["range"], link),
+    )

@@ -31,19 +31,22 @@ class ForecastStage(Stage[Forecast]):
         networks = self.networks.values()
         layers = sum(len(network.layers) for network in networks)
         parameters = sum(network.parameters for network in networks)
-        height, width, _ = next(iter(networks)).inputs[0].shape
+        height, width, channels = next(iter(networks)).inputs[0].shape
+        joined = forecast_fit(self.hw_arch, layers, parameters)
         low, middle, high = forecast_fps(
             gops=2e-9 * sum(network.macs for network in networks),
             parameters=parameters,
             pixels=height * width,
             layers=layers,
+            input_bytes=height * width * channels,
+            fits_one_context=joined.fits_one_context,
         )
         return Forecast(
             models={
                 name: forecast_fit(self.hw_arch, len(network.layers), network.parameters)
                 for name, network in self.networks.items()
             },
-            joined=forecast_fit(self.hw_arch, layers, parameters),
+            joined=joined,
             fps=FpsForecast(fps=middle, low_fps=low, high_fps=high),
         )
 

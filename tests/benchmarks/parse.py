@@ -1,0 +1,76 @@
+"""Whether two parses are really parallel."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.benchmarks.material import Material
+from tests.benchmarks.measure import Row, call, median_of, spread
+
+ROUNDS = 7
+
+
+def measure(material: Material) -> list[Row]:
+    """Return the row of the parse stage."""
+    found = call(parse_in_turn, material.scratch, models=material.models, scratch=material.scratch).value
+    ratios = [together / alone for together, alone in found]
+    return [
+        Row(
+            "parse two networks at once ÷ one after the other, wall",
+            median_of(ratios, float),
+            "×",
+            "≤",
+            0.7,
+            f"two threads, each the stage and its SDK process; {ROUNDS} rounds, ratio {spread(ratios)}; "
+            f"{median_of(found, lambda pair: pair[0]):.2f} s ÷ {median_of(found, lambda pair: pair[1]):.2f} s",
+        )
+    ]
+
+
+def parse_in_turn(models: dict[str, str], scratch: str) -> list[tuple[float, float]]:
+    """Return seconds of (both at once, both in turn) for every round; the sides change places every other round."""
+    import time
+    from concurrent.futures import ThreadPoolExecutor
+
+    from hefjoin.sdk.toolchain import resolve
+    from hefjoin.stages.contract import Workplace, perform
+    from hefjoin.stages.parse import Parse
+    from hefjoin.stores import open_store
+
+    toolchain = resolve("emulator")
+    store = open_store(str(Path(scratch) / "parse-store"))
+    place = Workplace(store=store, root=Path(scratch) / "parse-work", toolchain=toolchain, force=True)
+    stages = [
+        Parse(
+            name=name,
+            source=store.put(Path(path), "onnx"),
+            hw_arch="hailo8",
+            input_shape=(),
+            start_nodes=(),
+            end_nodes=(),
+            sdk=toolchain.sdk,
+        )
+        for name, path in models.items()
+    ]
+
+    def at_once() -> float:
+        start = time.perf_counter()
+        with ThreadPoolExecutor(len(stages)) as threads:
+            list(threads.map(lambda stage: perform(stage, place), stages))
+        return time.perf_counter() - start
+
+    def in_turn() -> float:
+        start = time.perf_counter()
+        for stage in stages:
+            perform(stage, place)
+        return time.perf_counter() - start
+
+    at_once()
+    rounds = []
+    for index in range(ROUNDS):
+        if index % 2:
+            alone = in_turn()
+            rounds.append((at_once(), alone))
+        else:
+            rounds.append((at_once(), in_turn()))
+    return rounds
