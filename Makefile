@@ -23,7 +23,7 @@ demo: setup
 	$(BIN)/hefjoin example resnet-pair $(DEMO)
 	$(BIN)/hefjoin example mnist-pair $(DEMO)
 	$(BIN)/hefjoin build $(DEMO)/resnet-pair.yaml $(DEMO)/mnist-pair.yaml \
-	  --sdk emulator --store $(DEMO)/artifacts --out $(DEMO)
+	  --sdk emulator --store $(DEMO)/artifacts --out $(DEMO)/out
 
 test: setup
 	$(BIN)/python -m pytest

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from flows.build import Build
 
 QUARTERS = 4
+LOG_WIDTH = 120
 
 
 class Console:
@@ -29,6 +30,8 @@ class Console:
     def __init__(self, debug: bool) -> None:
         """Show the compiler's own lines too when `debug`."""
         self.rich = RichConsole(stderr=True, highlight=False, soft_wrap=True)
+        if not self.rich.is_terminal:
+            self.rich.width = LOG_WIDTH
         self.handler = Handler(self.rich, debug)
         self.logger = logging.getLogger("hefjoin")
 

@@ -10,8 +10,9 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import onnx
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from hefjoin.emulator import exceptions, hn
 from hefjoin.emulator.graph import Graph, remove_unused
@@ -99,9 +100,14 @@ def ahead_of_time(quantized: onnx.ModelProto, encodings: Mapping[str, Encoding])
     for position, node in enumerate(front):
         graph.node.insert(position, node)
     for info, name in zip(graph.output, outputs, strict=True):
-        shape = shapes[name]
+        shape, source = shapes[name], f"{name}/q"
+        if len(shape) == 3:
+            shape, source = (*shape[:2], 1, shape[2]), f"{name}/rows"
+            axes = numpy_helper.from_array(np.array([2]), f"{name}/rows_axis")
+            graph.initializer.append(axes)
+            graph.node.append(helper.make_node("Unsqueeze", [f"{name}/q", axes.name], [source], source))
         turned = len(shape) == 4
-        graph.node.append(_to_layout(f"{name}/q", f"{name}/u8", (0, 2, 3, 1) if turned else None))
+        graph.node.append(_to_layout(source, f"{name}/u8", (0, 2, 3, 1) if turned else None))
         info.CopyFrom(_device_info(f"{name}/u8", shape, turned, encodings[name]))
     remove_unused(model)
     return model

@@ -42,22 +42,20 @@ class Feeds:
             raise exceptions.BadInputsShape(
                 f"one array for {len(self._inputs)} inputs; give a dictionary of {', '.join(self._inputs)}"
             )
-        if not isinstance(dataset, str | Path | np.ndarray):
-            raise exceptions.InvalidArgumentsException(
-                f"a data set is an array, a dictionary of arrays or a path of a .npy, not a {type(dataset).__name__}"
-            )
         return {next(iter(self._inputs)): dataset}
 
     def _check(self, name: str, given: tuple[int, ...]) -> None:
         shape = self._inputs[name]
         expected = tuple(nhwc(shape, is_channels_last(shape))[1:])
-        if tuple(given[1:]) != expected or not given[0]:
+        if not given or tuple(given[1:]) != expected or not given[0]:
             raise exceptions.BadInputsShape(
                 f"Data shape {tuple(given)} for layer {name} doesn't match network's input shape {expected}"
             )
 
     def frames(self, count: int | None = None) -> Iterator[dict[str, Array]]:
         """Yield feeds of one frame each: float32, in the graph's own layout."""
+        if count is not None and count < 1:
+            raise exceptions.InvalidArgumentsException(f"data_count must be at least 1, is {count}")
         total = self.count if count is None else min(count, self.count)
         for start in range(0, total, CHUNK_FRAMES):
             stop = min(start + CHUNK_FRAMES, total)
@@ -74,14 +72,23 @@ class Feeds:
 
 
 def to_nhwc(array: Array) -> Array:
-    """Return an output as the API gives it: channels last where there are image axes."""
+    """Return an output as the API gives it: channels last, with a height of 1 where there is one image axis."""
+    if array.ndim == 3:
+        array = array[:, :, np.newaxis]
     return array.transpose(0, *range(2, array.ndim), 1) if array.ndim > 2 else array
 
 
 def _open(source: Any) -> Array:
     if isinstance(source, np.ndarray):
         return source
+    if not isinstance(source, str | Path):
+        raise exceptions.InvalidArgumentsException(
+            f"a data set is an array, a dictionary of arrays or the path of a .npy file, not {type(source).__name__}"
+        )
     try:
-        return np.load(source, mmap_mode="r", allow_pickle=False)  # type: ignore[no-any-return]
-    except (OSError, ValueError) as error:
+        found = np.load(source, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
         raise exceptions.InvalidArgumentsException(f"{source} is not a readable .npy file: {error}") from error
+    if not isinstance(found, np.ndarray):
+        raise exceptions.InvalidArgumentsException(f"{source} holds several arrays; give the path of a .npy file")
+    return found

@@ -34,11 +34,13 @@ def fp_optimize(native: onnx.ModelProto, normalizations: Sequence[Normalization]
 
 
 def _insert_normalization(model: onnx.ModelProto, step: Normalization) -> None:
-    """Put (x - mean) / std behind an input: a depthwise 1x1 convolution, as channels may differ."""
+    """Put (x - mean) / std behind an input: a depthwise 1x1 convolution, turned around where channels are last."""
     graph = Graph(model)
     if step.input not in {info.name for info in model.graph.input}:
         raise exceptions.AllocatorScriptParserException(f"normalization: {step.input} is no input layer")
     shape = graph.shapes[step.input]
+    if len(shape) != 4:
+        raise exceptions.AllocatorScriptParserException(f"normalization: {step.input} has no channels, only features")
     last = is_channels_last(shape)
     channels = shape[3] if last else shape[1]
     if not len(step.mean) == len(step.std) == channels:
@@ -47,25 +49,26 @@ def _insert_normalization(model: onnx.ModelProto, step: Normalization) -> None:
             f"{step.input} has {channels} channels"
         )
     scale: Array = 1.0 / np.asarray(step.std, dtype=np.float64)
-    shift: Array = (-np.asarray(step.mean, dtype=np.float64) * scale).astype(np.float32)
-    scale = scale.astype(np.float32)
+    shift: Array = -np.asarray(step.mean, dtype=np.float64) * scale
     names = [f"{step.target}/kernel", f"{step.target}/bias"]
+    for name, value in zip(names, (scale.reshape(channels, 1, 1, 1), shift), strict=True):
+        model.graph.initializer.append(numpy_helper.from_array(value.astype(np.float32), name))
     for node in graph.consumers.get(step.input, ()):
         node.input[:] = [step.target if name == step.input else name for name in node.input]
+    before, after = (f"{step.target}/nchw", f"{step.target}/turned") if last else (step.input, step.target)
+    nodes = [helper.make_node("Conv", [before, *names], [after], step.target, group=channels)]
     if last:
-        nodes = [
-            helper.make_node("Mul", [step.input, names[0]], [f"{step.target}/scaled"], f"{step.target}/mul"),
-            helper.make_node("Add", [f"{step.target}/scaled", names[1]], [step.target], f"{step.target}/add"),
-        ]
-    else:
-        scale = scale.reshape(channels, 1, 1, 1)
-        nodes = [helper.make_node("Conv", [step.input, *names], [step.target], step.target, group=channels)]
-    for name, value in zip(names, (scale, shift), strict=True):
-        model.graph.initializer.append(numpy_helper.from_array(value, name))
+        turn, back = ((step.input, before, (0, 3, 1, 2)), (after, step.target, (0, 2, 3, 1)))
+        nodes.insert(0, _transpose(*turn))
+        nodes.append(_transpose(*back))
     for position, node in enumerate(nodes):
         model.graph.node.insert(position, node)
     kind = helper.make_tensor_type_proto(onnx.TensorProto.FLOAT, ["batch" if d < 0 else d for d in shape])
     model.graph.value_info.append(helper.make_value_info(step.target, kind))
+
+
+def _transpose(source: str, result: str, order: tuple[int, ...]) -> onnx.NodeProto:
+    return helper.make_node("Transpose", [source], [result], f"{result}/transpose", perm=list(order))
 
 
 def _fold_affine_steps(model: onnx.ModelProto) -> None:
@@ -74,7 +77,8 @@ def _fold_affine_steps(model: onnx.ModelProto) -> None:
     for node in graph.nodes:
         if node.op_type not in ("Conv", "ConvTranspose", "Gemm") or not graph.is_constant(node.input[1]):
             continue
-        if node.op_type == "Gemm" and {"alpha", "beta"} & attributes(node).keys():
+        given = attributes(node)
+        if node.op_type == "Gemm" and (given.get("alpha", 1.0), given.get("beta", 1.0)) != (1.0, 1.0):
             continue
         folded = _following_steps(graph, node)
         if folded:
@@ -91,6 +95,8 @@ def _following_steps(graph: Graph, node: onnx.NodeProto) -> list[onnx.NodeProto]
         reader = graph.consumers[output][0]
         if not is_affine(graph, reader) or (reader.op_type == "Sub" and reader.input[0] != output):
             break
+        if len(graph.shapes.get(output, ())) == 3 and reader.op_type != "BatchNormalization":
+            break  # features of a convolution over one axis are not last, as `is_affine` takes them to be
         steps.append(reader)
         output = reader.output[0]
     return steps
@@ -98,9 +104,9 @@ def _following_steps(graph: Graph, node: onnx.NodeProto) -> list[onnx.NodeProto]
 
 def _fold(model: onnx.ModelProto, graph: Graph, node: onnx.NodeProto, steps: list[onnx.NodeProto]) -> None:
     kernel = graph.constant(node.input[1]).astype(np.float64)
-    features = len(graph.constant(node.input[2])) if len(node.input) > 2 else _features(node, kernel)
+    features = _features(node, kernel)
     scale, shift = np.ones(features), np.zeros(features)
-    if len(node.input) > 2:
+    if len(node.input) > 2 and node.input[2]:
         shift = graph.constant(node.input[2]).astype(np.float64).reshape(-1) + shift
     for step in steps:
         times, plus = _scale_and_shift(graph, step, features)

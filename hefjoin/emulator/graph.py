@@ -111,7 +111,36 @@ def name_nodes(graph: onnx.GraphProto) -> None:
     taken: Counter[str] = Counter(node.name for node in graph.node)
     for index, node in enumerate(graph.node):
         if not node.name or taken[node.name] > 1:
-            node.name = f"{node.op_type}_{next(iter(filter(None, node.output)), index)}"
+            name = f"{node.op_type}_{next(iter(filter(None, node.output)), index)}"
+            while name in taken:
+                name += "_"
+            taken[name] += 1
+            node.name = name
+
+
+def constants_to_initializers(model: onnx.ModelProto) -> None:
+    """Turn Constant nodes into initializers, in place; those of strings and sparse tensors stay nodes."""
+    graph = model.graph
+    for node in [node for node in graph.node if node.op_type == "Constant"]:
+        (given,) = node.attribute
+        if given.name == "value":
+            tensor = given.t
+        elif given.name in _CONSTANT_TYPES:
+            value = np.asarray(onnx.helper.get_attribute_value(given), dtype=_CONSTANT_TYPES[given.name])
+            tensor = numpy_helper.from_array(value)
+        else:
+            continue
+        graph.initializer.add().CopyFrom(tensor)
+        graph.initializer[-1].name = node.output[0]
+        graph.node.remove(node)
+
+
+_CONSTANT_TYPES = {
+    "value_float": np.float32,
+    "value_floats": np.float32,
+    "value_int": np.int64,
+    "value_ints": np.int64,
+}
 
 
 def remove_unused(model: onnx.ModelProto) -> None:

@@ -23,7 +23,7 @@ def build(translated: Translated, scope: str) -> Hn:
     makers |= {info.name: info.name for info in translated.model.graph.input}
     entries: dict[str, dict[str, Any]] = {}
     for info in translated.model.graph.input:
-        shape = nhwc(graph.shapes[info.name], is_channels_last(graph.shapes[info.name]))
+        shape = _nhwc_of(graph, info.name)
         entries[info.name] = _entry("input_layer", [], [shape], [shape], [translated.original_names[info.name]])
     for layer in translated.layers:
         entries[f"{scope}/{layer.name}"] = _layer_entry(graph, layer, scope, makers)
@@ -104,12 +104,17 @@ def is_channels_last(shape: Sequence[int]) -> bool:
     return len(shape) == 4 and shape[3] in (1, 3, 4) and shape[1] not in (1, 3, 4)
 
 
+def _nhwc_of(graph: Graph, name: str) -> list[int]:
+    shape = graph.shapes[name]
+    return nhwc(shape, name not in graph.producer and is_channels_last(shape))
+
+
 def _layer_entry(graph: Graph, layer: Layer, scope: str, makers: Mapping[str, str]) -> dict[str, Any]:
     prefix = f"{scope}/"
     entry = _entry(
         layer.type,
         [makers[name] for name in layer.inputs],
-        [nhwc(graph.shapes[name]) for name in layer.inputs],
+        [_nhwc_of(graph, name) for name in layer.inputs],
         [nhwc(graph.shapes[name]) for name in layer.outputs],
         [node.name.removeprefix(prefix) for node in layer.nodes],
     )
@@ -161,7 +166,8 @@ def _kernel_shape(layer: Layer, kernel: list[int], given: Mapping[str, Any]) -> 
     first, second, *space = kernel
     space = [1] * (2 - len(space)) + space
     if layer.type == "deconv":
-        return [*space, first, second * int(given.get("group", 1))]
+        group = int(given.get("group", 1))
+        return [*space, first // group, second * group]
     return [*space, second, first]
 
 

@@ -5,9 +5,10 @@ residual branch. Everything else that computes is a layer of its own; operators 
 
 The rules, in the order in which they are tried on each node:
 
-1. A node that only views (Reshape, Flatten, Transpose, Identity, …) is an alias of its input's layer.
+1. A node that only views (Reshape, Flatten, Transpose, Identity, …) is an alias of its input's layer; where others
+   read that input too, and on a graph's input, it is a `format_conversion`, which does not occupy the chip.
 2. A per-channel affine step (BatchNormalization, Mul/Add/Sub/Div by constants) whose input nobody else reads
-   joins the convolution that feeds it; elsewhere it is a `normalization` layer.
+   joins the convolution that feeds it; elsewhere it is a `normalization` layer, which takes the steps behind it.
 3. Point-wise nodes that compute one function of one tensor are one activation, however many nodes it took
    (x·sigmoid(x), x·clip(x+3, 0, 6)/6, the erf form of GELU). It joins the layer that makes the tensor when nobody
    else reads that tensor; elsewhere it is an `activation` layer.
@@ -53,7 +54,6 @@ MAIN: Mapping[str, str] = {
     "Slice": "slice",
     "Resize": "resize",
     "Softmax": "softmax",
-    "ArgMax": "argmax",
     "DepthToSpace": "depth_to_space",
     "SpaceToDepth": "space_to_depth",
     "Pad": "external_pad",
@@ -65,6 +65,7 @@ MAIN: Mapping[str, str] = {
     "Max": "ew_max",
 }
 SUPPORTED = frozenset(MAIN) | VIEWS | AFFINE | UNARY
+WEIGHTED_OPS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 WEIGHTED = frozenset({"conv", "dw", "deconv", "dense"})
 """Layer types with a kernel; they take affine steps, an activation and an addition with them."""
 
@@ -95,9 +96,9 @@ def unsupported(model: onnx.ModelProto) -> list[tuple[str, str]]:
     graph = Graph(model)
     for node in graph.nodes:
         known = node.op_type in SUPPORTED and node.domain in ("", "ai.onnx")
-        weightless = node.op_type == "MatMul" and not graph.is_constant(node.input[1])
-        unweighted = node.op_type in ("Conv", "ConvTranspose", "Gemm") and not graph.is_constant(node.input[1])
-        if not known or weightless or unweighted:
+        weightless = node.op_type in WEIGHTED_OPS and not all(map(graph.is_constant, filter(None, node.input[1:])))
+        to_integers = node.op_type == "Cast" and attributes(node)["to"] != onnx.TensorProto.FLOAT
+        if not known or weightless or to_integers:
             found.append((node.op_type if not node.domain else f"{node.domain}.{node.op_type}", node.name))
     return found
 
@@ -120,7 +121,6 @@ class _Finder:
         self.regions = pointwise_regions(graph)
 
     def layers(self) -> list[Layer]:
-        members: dict[str, list[onnx.NodeProto]] = {}
         for node in self.graph.nodes:
             root = self.regions.get(node.output[0])
             if node.op_type in VIEWS:
@@ -128,9 +128,8 @@ class _Finder:
             elif self._joins_as_affine(node):
                 self._absorb(self.owner[self._data_input(node)], node)
             elif root is not None:
-                members.setdefault(root, []).append(node)
                 if self._ends_region(node, root):
-                    self._activation(root, members.pop(root))
+                    self._activation(root, self._function(node, root))
             elif (host := self._takes_addition(node)) is not None:
                 self._absorb_addition(host, node)
             else:
@@ -155,7 +154,7 @@ class _Finder:
         owner = self.owner.get(name)
         return (
             owner is not None
-            and owner.type in WEIGHTED
+            and owner.type in WEIGHTED | {"normalization"}
             and owner.activation == "linear"
             and not owner.elementwise_add
             and self.graph.readers(name) == 1
@@ -171,6 +170,16 @@ class _Finder:
             any(self.regions.get(reader.output[0]) != root for reader in self.graph.consumers.get(node.output[0], ()))
             or node.output[0] in self.graph.outputs
         )
+
+    def _function(self, end: onnx.NodeProto, root: str) -> list[onnx.NodeProto]:
+        """Return the nodes that compute `end` from `root`, in order."""
+        inside, behind = {end.name}, [end]
+        while behind:
+            for name in behind.pop().input:
+                if self.regions.get(name) == root and (maker := self.graph.producer[name]).name not in inside:
+                    inside.add(maker.name)
+                    behind.append(maker)
+        return [node for node in self.graph.nodes if node.name in inside]
 
     def _activation(self, root: str, nodes: list[onnx.NodeProto]) -> None:
         inside = {node.name for node in nodes}
@@ -222,7 +231,7 @@ class _Finder:
             type=kind,
             nodes=[node],
             inputs=[name for name in node.input if name and not self.graph.is_constant(name)],
-            outputs=[name for name in node.output if name],
+            outputs=[name for name in node.output if name and self.graph.readers(name)],
         )
         self.found.append(layer)
         for output in layer.outputs:
@@ -253,10 +262,12 @@ def is_affine(graph: Graph, node: onnx.NodeProto) -> bool:
     if len(constants) != 1 or (node.op_type == "Div" and not graph.is_constant(node.input[1])):
         return False
     data = next(name for name in node.input if name not in constants)
-    rank, dims = len(graph.shapes.get(data, ())), graph.shapes[constants[0]]
-    padded = (1,) * (rank - len(dims)) + tuple(dims)
-    channel = 1 if rank != 3 else 2
-    return len(padded) == rank and all(size == 1 for axis, size in enumerate(padded) if axis != channel)
+    shape, dims = graph.shapes.get(data, ()), graph.shapes[constants[0]]
+    padded = (1,) * (len(shape) - len(dims)) + tuple(dims)
+    channel = 1 if len(shape) != 3 else 2
+    return len(padded) == len(shape) and all(
+        size == 1 or (axis == channel and size == shape[axis]) for axis, size in enumerate(padded)
+    )
 
 
 def pointwise_regions(graph: Graph) -> dict[str, str]:

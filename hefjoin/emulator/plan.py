@@ -13,7 +13,7 @@ from typing import cast
 
 from hefjoin.emulator import exceptions
 from hefjoin.emulator.quantize import MODES, Mode
-from hefjoin.formats.model_script import Command, Glob, Script
+from hefjoin.formats.model_script import Command, Glob, Script, Value
 from hefjoin.formats.model_script_commands import COMMANDS
 
 DEFAULT_CALIBSET_SIZE = 64
@@ -40,7 +40,6 @@ class Plan:
     calibset_size: int = DEFAULT_CALIBSET_SIZE
     optimization_level: int | None = None
     single_context: bool = False
-    performance_mode: bool = False
     not_emulated: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
@@ -66,6 +65,7 @@ def plan(
             that is not emulated. All such commands are listed.
     """
     reader = _Reader(scopes, inputs, list(layers), merged or {})
+    reader.add_layers(script)
     for command in script.commands:
         reader.read(command)
     reader.settle_merged_inputs()
@@ -85,6 +85,12 @@ class _Reader:
         self.on_merged: list[tuple[Command, Normalization]] = []
         self.plan = Plan()
         self.problems: list[str] = []
+
+    def add_layers(self, script: Script) -> None:
+        """Make the layers that the script adds known to its selectors, wherever in it they stand."""
+        for command in script.commands:
+            if command.name == "normalization":
+                self.layers += map(self._scoped, command.targets)
 
     def read(self, command: Command) -> None:
         act = getattr(self, f"_{command.name}", None)
@@ -116,7 +122,7 @@ class _Reader:
         return found
 
     def _normalization(self, command: Command) -> None:
-        if len(command.args) not in (2, 3) or not all(isinstance(value, tuple) for value in command.args[:2]):
+        if len(command.args) not in (2, 3) or not all(map(_are_numbers, command.args[:2])):
             self._refuse(command, "takes [means], [standard deviations] and, optionally, an input layer")
             return
         mean, std = (tuple(map(float, cast(tuple[float, ...], values))) for values in command.args[:2])
@@ -125,6 +131,8 @@ class _Reader:
             self._refuse(command, f"names {unknown[0]}; the input layers are {', '.join(self.inputs)}")
         elif len(named) != len(command.targets):
             self._refuse(command, f"makes {len(command.targets)} layers for {len(named)} inputs")
+        elif taken := [name for name in map(self._scoped, command.targets) if self.layers.count(name) > 1]:
+            self._refuse(command, f"makes {taken[0]}, and there is a layer of that name")
         elif min(std, default=0) <= 0:
             self._refuse(command, "needs standard deviations above zero")
         else:
@@ -161,7 +169,7 @@ class _Reader:
             self._refuse(command, f"has no precision_mode {mode}; Hailo-8 has {', '.join(MODES)}")
         else:
             selected = self._select(command, command.args[0])
-            if mode != "a8_w8" and any("/output_layer" in name for name in selected) and command.args[0] != "*":
+            if mode != "a8_w8" and selected and all("/output_layer" in name for name in selected):
                 self._refuse(command, "on an output layer is emulated for a8_w8 only")
             self.plan.modes.update(dict.fromkeys(selected, MODES[str(mode)]))
 
@@ -169,8 +177,10 @@ class _Reader:
         if command.args != ("calibration",):
             self._refuse(command, f"({', '.join(map(str, command.args))}, …) is not emulated yet")
             return
-        size = command.get("calibset_size", DEFAULT_CALIBSET_SIZE)
-        if not isinstance(size, int) or size < 1:
+        size = command.get("calibset_size", self.plan.calibset_size)
+        if others := [key for key, _ in command.kwargs if key not in ("calibset_size", "batch_size")]:
+            self._refuse(command, f"(calibration, …) is not emulated with {', '.join(others)}")
+        elif not isinstance(size, int) or size < 1:
             self._refuse(command, f"needs a calibset_size of at least 1, has {size}")
         else:
             self.plan.calibset_size = size
@@ -182,11 +192,14 @@ class _Reader:
         elif isinstance(level, int):
             self.plan.optimization_level = level
 
-    def _performance_param(self, command: Command) -> None:
-        level = command.get("compiler_optimization_level", command.get("optimization_level"))
-        self.plan.performance_mode = str(level) == "max"
-        if command.get("fps") is not None:
-            self.plan.not_emulated.append(str(command))
-
     def _context_switch_param(self, command: Command) -> None:
         self.plan.single_context = str(command.get("mode")) == "disabled"
+        if not self.plan.single_context or len(command.kwargs) > 1:
+            self.plan.not_emulated.append(str(command))
+
+    def _set_seed(self, command: Command) -> None:
+        self.plan.not_emulated.append(str(command))  # nothing here is random
+
+
+def _are_numbers(value: Value) -> bool:
+    return isinstance(value, tuple) and all(isinstance(item, int | float) for item in value)

@@ -3,7 +3,8 @@
 The rules:
 
 1. Activations: unsigned, one scale and zero point per tensor; the range always holds zero, and zero maps to zero.
-2. Kernels: signed, symmetric, one scale per output feature. Bias: 32 bits at the product of both scales.
+2. Kernels: signed, symmetric, one scale per output feature. Bias: 32 bits at the product of both scales; where a
+   feature's kernel is so small that its bias would not fit (a pruned one), the kernel's scale gives way.
 3. A layer that only moves values (max pooling, slicing, nearest resize) keeps its input's scale.
 4. Constants that are added or multiplied per channel stay as they are: a kernel of one value per feature, with
    a scale of its own, is represented exactly.
@@ -23,12 +24,12 @@ from onnx import helper, numpy_helper
 
 from hefjoin.emulator.calibrate import Ranges
 from hefjoin.emulator.graph import Array, Graph, attributes, remove_unused
-from hefjoin.emulator.layers import VIEWS, Layer, find_layers
+from hefjoin.emulator.layers import VIEWS, WEIGHTED_OPS, Layer, find_layers
 
 MOVES_ONLY = frozenset(
     {"maxpool", "format_conversion", "slice", "feature_splitter", "depth_to_space", "space_to_depth"}
 )
-WEIGHTED_OPS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+BIAS_LIMIT = (1 << 31) - 1
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,9 @@ def encoding(low: float, high: float, bits: int) -> Encoding:
     """
     low, high = min(low, 0.0), max(high, 0.0)
     levels = (1 << bits) - 1
-    scale = (high - low) / levels or 1.0
+    scale = (high - low) / levels
+    if scale < np.finfo(np.float32).tiny:
+        scale = 1.0
     return Encoding(scale, int(np.clip(round(-low / scale), 0, levels)), bits)
 
 
@@ -97,7 +100,10 @@ class _Writer:
         return self.modes.get(layer.outputs[0], MODES["a8_w8"])
 
     def _encodings(self, ranges: Ranges) -> dict[str, Encoding]:
-        first = {name: layer for layer in reversed(self.layers) for name in layer.inputs}
+        first: dict[str, Layer] = {}
+        for layer in reversed(self.layers):
+            reader = layer if layer.type != "format_conversion" else first.get(layer.outputs[0], layer)
+            first.update(dict.fromkeys(layer.inputs, reader))
         found = {
             info.name: encoding(*ranges[info.name], self._mode(first[info.name]).activation_bits)
             for info in self.source.model.graph.input
@@ -154,17 +160,23 @@ class _Writer:
     def _quantize_kernel(self, node: onnx.NodeProto, copy: onnx.NodeProto, mode: Mode) -> None:
         name = node.input[1]
         axis = _feature_axis(node, self.source.shapes[name])
-        integers, scales = quantize_kernel(self.source.constant(name), axis, mode.weight_bits)
-        domain = "com.microsoft" if integers.dtype == np.int16 else ""
-        copy.input[1] = self._dequantized(name, integers, scales, axis, domain)
+        kernel = self.source.constant(name)
         behind = self.encodings.get(self._through_views(node.input[0]))
-        if len(node.input) > 2 and behind is not None and mode.weight_bits <= 8 and behind.bits == 8:
-            bias = self.source.constant(node.input[2]).reshape(-1)
-            # A grouped deconvolution repeats its scales for every group.
-            steps = np.resize(scales.astype(np.float64), bias.size) * behind.scale
-            limit = np.iinfo(np.int32).max
-            whole = np.clip(np.round(bias / steps), -limit, limit).astype(np.int32)
-            copy.input[2] = self._dequantized(node.input[2], whole, steps.astype(np.float32), 0, "")
+        has_bias = len(node.input) > 2 and bool(node.input[2])
+        if not has_bias or behind is None or behind.bits > 8 or mode.weight_bits > 8:
+            integers, scales = quantize_kernel(kernel, axis, mode.weight_bits)
+            domain = "com.microsoft" if integers.dtype == np.int16 else ""
+            copy.input[1] = self._dequantized(name, integers, scales, axis, domain)
+            return
+        features = kernel.shape[axis]
+        # A grouped deconvolution repeats its scales for every group; a bias of one element is for all features.
+        bias = self.source.constant(node.input[2]).astype(np.float64).reshape(-1)
+        peaks = np.max(np.abs(np.resize(bias, (-(-bias.size // features), features))), axis=0)
+        integers, scales = quantize_kernel(kernel, axis, mode.weight_bits, peaks / BIAS_LIMIT / behind.scale)
+        copy.input[1] = self._dequantized(name, integers, scales, axis, "")
+        steps = np.resize(scales.astype(np.float64), bias.size) * behind.scale
+        whole = np.clip(np.rint(bias / steps), -BIAS_LIMIT, BIAS_LIMIT).astype(np.int32)
+        copy.input[2] = self._dequantized(node.input[2], whole, steps.astype(np.float32), 0, "")
 
     def _through_views(self, name: str) -> str:
         while name not in self.encodings and name in self.source.producer:
@@ -210,20 +222,22 @@ class _Writer:
         return model
 
 
-def quantize_kernel(kernel: Array, axis: int, bits: int) -> tuple[Array, Array]:
+def quantize_kernel(kernel: Array, axis: int, bits: int, least: Array | float = 0.0) -> tuple[Array, Array]:
     """Return a kernel's integers and its float32 scales, one per index of `axis`.
 
     Args:
         kernel: float32, any shape.
         axis: The axis of the output features.
         bits: 4, 8 or 16; integers are int8 up to 8 bits, else int16, symmetric around zero.
+        least: The smallest scale allowed, for all features or one for each.
     """
     top = (1 << (bits - 1)) - 1
     others = tuple(index for index in range(kernel.ndim) if index != axis)
-    peak = np.max(np.abs(kernel), axis=others, keepdims=True)
-    scale = np.where(peak > 0, peak / top, 1.0).astype(np.float32)
-    integers = np.clip(np.rint(kernel / scale), -top, top).astype(np.int8 if bits <= 8 else np.int16)
-    return integers, scale.reshape(-1)
+    scale = np.maximum(np.max(np.abs(kernel), axis=others) / top, least).astype(np.float32)
+    scale[scale < np.finfo(np.float32).tiny] = 1.0
+    shape = [-1 if index == axis else 1 for index in range(kernel.ndim)]
+    integers = np.clip(np.rint(kernel / scale.reshape(shape)), -top, top)
+    return integers.astype(np.int8 if bits <= 8 else np.int16), scale
 
 
 def _feature_axis(node: onnx.NodeProto, shape: tuple[int, ...]) -> int:

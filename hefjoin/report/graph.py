@@ -22,6 +22,8 @@ LONGEST_PATTERN = 6
 COLUMN, GAP, MARGIN = 348, 36, 10
 ROW, ARROW = 32, 12
 TRUNK, HEADER = 40, 48
+LETTER = 8
+"""Width of a letter of a label, in pixels, on the wide side."""
 INK, FAINT = "#1d2733", "#5b6875"
 
 
@@ -135,7 +137,8 @@ def _draw_column(
 
 def _draw_run(canvas: _Canvas, left: int, top: int, width: int, run: Run, color: str) -> None:
     canvas.box(left, top, width, ROW, fill=color, opacity=0.09, stroke=color, title=run.names)
-    canvas.text(left + 14, top + 21, words.shortened(run.label, 31), INK)
+    room = (width - 28) // LETTER - len(run.cost) - 1
+    canvas.text(left + 14, top + 21, words.shortened(run.label, room), INK)
     canvas.text(left + width - 14, top + 21, run.cost, FAINT, anchor="end", size=12)
 
 

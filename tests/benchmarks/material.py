@@ -78,6 +78,7 @@ def script(frames: int) -> str:
 def write_models(folder: str) -> None:
     """Write the two networks of the example `resnet-pair`."""
     import onnx
+
     from hefjoin.examples import resnet
 
     for name in MODELS:
@@ -124,7 +125,7 @@ def write_joined_har(models: dict[str, str], path: str) -> None:
         runners.append(ClientRunner(hw_arch="hailo8"))
         runners[-1].translate_onnx_model(source, name)
     first, second = runners
-    first.join(second, *({name: name} for name in MODELS), join_action=JoinAction.AUTO_JOIN_INPUTS)
+    first.join(second, MODELS[0], MODELS[1], JoinAction.AUTO_JOIN_INPUTS)
     first.save_har(path)
 
 

@@ -6,7 +6,8 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -62,8 +63,6 @@ def run(command: Sequence[str], scratch: Path, environment: Mapping[str, str] | 
     Raises:
         BrokenMeasurement: It failed, or took longer than `DEADLINE_S`.
     """
-    import time
-
     out, err = (scratch / f"{uuid4().hex[:8]}.{kind}" for kind in ("out", "err"))
     with out.open("wb") as stdout, err.open("wb") as stderr:
         start = time.monotonic()
@@ -101,7 +100,7 @@ class Called:
     process: Ended
 
 
-def call(function: Callable[..., Any], scratch: Path, **arguments: Any) -> Called:
+def call(function: Callable[..., Any], scratch: Path, /, **arguments: Any) -> Called:
     """Call a module's function in a fresh process.
 
     Args:
@@ -111,9 +110,7 @@ def call(function: Callable[..., Any], scratch: Path, **arguments: Any) -> Calle
     """
     result = scratch / f"{uuid4().hex[:8]}.json"
     place = f"{function.__module__}:{function.__name__}"
-    process = run(
-        [sys.executable, "-m", __name__, place, json.dumps(arguments, default=str), str(result)], scratch
-    )
+    process = run([sys.executable, "-m", __name__, place, json.dumps(arguments, default=str), str(result)], scratch)
     return Called(json.loads(result.read_text(encoding="utf-8")), process)
 
 

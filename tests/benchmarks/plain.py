@@ -66,3 +66,92 @@ def _parse(spec: Any, fetched: Any, place: Any) -> dict[str, Any]:
 
     with ThreadPoolExecutor(len(spec.models)) as threads:
         return dict(zip((model.name for model in spec.models), threads.map(parse, spec.models), strict=True))
+
+
+def _from_check_to_benchmark(spec: Any, fetched: Any, networks: dict[str, Any], place: Any) -> dict[str, Any]:
+    """Return the outcomes under the manifest's names."""
+    from hefjoin.stages.check import Branch, Check
+    from hefjoin.stages.contract import perform
+    from hefjoin.stages.forecast import ForecastStage
+    from hefjoin.stages.join import Join
+    from hefjoin.stages.script import assemble
+
+    sdk = place.toolchain.sdk
+    branches = tuple(
+        Branch(
+            name=model.name,
+            network=networks[model.name],
+            mean=tuple(model.mean),
+            std=tuple(model.std),
+            color=model.color,
+        )
+        for model in spec.models
+    )
+    check = perform(Check(branches=branches, calibration=fetched.calibration, evaluation=fetched.evaluation), place)
+    checked = check.value
+    forecast = perform(ForecastStage(networks=networks, hw_arch=spec.hw_arch), place)
+    join = perform(
+        Join(
+            networks=networks,
+            frames=checked.calibration.npy,
+            mean=checked.mean,
+            std=checked.std,
+            sdk=sdk,
+        ),
+        place,
+    )
+    script = assemble(spec, checked, join.value)
+    return {
+        "check": check,
+        "forecast": forecast,
+        "joined": join,
+        **_from_quantize_to_benchmark(spec, checked, join.value, script, place),
+    }
+
+
+def _from_quantize_to_benchmark(spec: Any, checked: Any, joined: Any, script: Any, place: Any) -> dict[str, Any]:
+    from hefjoin.stages.benchmark import Benchmark
+    from hefjoin.stages.compile import Compile
+    from hefjoin.stages.contract import perform
+    from hefjoin.stages.quantize import Quantize
+    from hefjoin.stages.script import before_compile, before_optimize
+
+    sdk = place.toolchain.sdk
+    quantize = perform(
+        Quantize(
+            name=joined.name,
+            har=joined.network.har,
+            model_of_output=joined.model_of_output,
+            script=before_optimize(script),
+            requested_level=spec.quantization.optimization_level,
+            calibration=checked.calibration.npy,
+            evaluation=checked.evaluation,
+            sdk=sdk,
+        ),
+        place,
+    )
+    compiled = perform(
+        Compile(
+            name=joined.name,
+            har=quantize.value.har,
+            script=before_compile(script),
+            single_context=spec.compile.single_context,
+            outputs=tuple(joined.model_of_output),
+            sdk=sdk,
+        ),
+        place,
+    )
+    benchmark = perform(
+        Benchmark(
+            name=spec.name,
+            hef=compiled.value.hef,
+            is_emulated=compiled.value.is_emulated,
+            frames=checked.evaluation.npy,
+            batch_sizes=tuple(spec.benchmark.batch_sizes),
+            seconds=spec.benchmark.seconds,
+            device=spec.benchmark.device,
+            host=Benchmark.this_host(),
+        ),
+        place,
+    )
+    return {"quantized": quantize, "compiled": compiled, "measured": benchmark}

@@ -22,11 +22,10 @@ def measure(material: Material) -> list[Row]:
         har=material.joined_har,
         frames=material.evaluation,
     ).value
-    ratios = [int8["fps"] / fp32["fps"] for int8, fp32 in rounds]
-    fps, cpu = (
-        tuple(median_of([pair[side] for pair in rounds], lambda one: float(one[figure])) for side in (0, 1))
-        for figure in ("fps", "cpu_ms")
-    )
+    ratios = [one["fps"] / other["fps"] for one, other in rounds]
+    int8, fp32 = (list(side) for side in zip(*rounds, strict=True))
+    fps = [median_of(side, lambda one: float(one["fps"])) for side in (int8, fp32)]
+    cpu = [median_of(side, lambda one: float(one["cpu_ms"])) for side in (int8, fp32)]
     return [
         Row(
             "emulated int8 pair ÷ fp32 pair, FPS",

@@ -1,0 +1,111 @@
+"""What Prefect costs: the command with an embedded server, with a running one, and a plain script beside them.
+
+Everything is in the store already, so all three do the same little work (verify, reuse, publish) and the rest of
+the difference is the flow's own: starting the server, importing Prefect, runs, states, artifacts, the console.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from tests.benchmarks import plain
+from tests.benchmarks.material import Material
+from tests.benchmarks.measure import BrokenMeasurement, Ended, Row, call, interleaved, median_of, run, spread
+from tests.benchmarks.prefect_server import running_server
+from tests.benchmarks.startup import HEFJOIN
+
+EXAMPLE = "resnet-pair"
+ROUNDS = 4
+NOT_OURS = ("PREFECT_API_URL", "PREFECT_HOME", "PREFECT_PROFILES_PATH", "HEFJOIN_DFC_PYTHON")
+
+
+class Builds(NamedTuple):
+    """Whole processes, round by round; all found everything in the store."""
+
+    embedded: list[Ended]
+    running: list[Ended]
+    plain: list[Ended]
+
+
+def measure(material: Material) -> list[Row]:
+    """Return the rows of the flow's own cost and of the second build."""
+    with _own_surroundings(material.scratch / "flow") as folder:
+        found = _build(folder)
+    script = median_of(found.plain, _wall)
+    texts = [spread([ended.wall_s for ended in side]) for side in found]
+    how = f"resnet-pair, every stage reused on both sides, whole processes, {ROUNDS} rounds: {{}} - {texts[2]} s"
+    second = median_of(found.running, _wall)
+    return [
+        Row("flow - plain script, embedded server, warm home", median_of(found.embedded, _wall) - script, "s", "≤",
+            15.0, how.format(texts[0])),
+        Row("flow - plain script, running server", second - script, "s", "≤", 3.0, how.format(texts[1])),
+        Row("second build, nothing changed, running server", second, "s", "≤", 6.0,
+            f"`hefjoin build` as a whole process: {texts[1]} s wall, "
+            f"{median_of(found.running, lambda ended: float(ended.cpu_s)):.1f} CPU s; no stage executed"),
+    ]  # fmt: skip
+
+
+def _wall(ended: Ended) -> float:
+    return ended.wall_s
+
+
+@contextmanager
+def _own_surroundings(folder: Path) -> Iterator[Path]:
+    """Point every cache and home that a build uses into a new folder; yields it."""
+    folder.mkdir()
+    before = dict(os.environ)
+    for name in NOT_OURS:
+        os.environ.pop(name, None)
+    os.environ |= {
+        "XDG_CACHE_HOME": str(folder / "cache"),
+        "HEFJOIN_WORK": str(folder / "work"),
+        "PREFECT_HOME": str(folder / "client"),
+        "DO_NOT_TRACK": "1",
+    }
+    try:
+        yield folder
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+def _build(folder: Path) -> Builds:
+    """Fill the store, warm both servers, then build in turn."""
+    run([HEFJOIN, "example", EXAMPLE, "."], folder)
+    with running_server(folder / "server") as url:
+
+        def embedded() -> Ended:
+            return _require_reuse(_command(folder, {}))
+
+        def running() -> Ended:
+            return _require_reuse(_command(folder, {"PREFECT_API_URL": url}))
+
+        def script() -> Ended:
+            called = call(plain.build, folder, spec_path=f"{EXAMPLE}.yaml", store_uri="store")
+            _require_all(called.value)
+            return called.process
+
+        _command(folder, {})
+        running()
+        script()
+        return Builds(*interleaved(ROUNDS, embedded, running, script))
+
+
+def _command(folder: Path, environment: dict[str, str]) -> Ended:
+    command = [HEFJOIN, "build", f"{EXAMPLE}.yaml", "--store", "store", "--sdk", "emulator", "--json"]
+    return run(command, folder, environment)
+
+
+def _require_reuse(ended: Ended) -> Ended:
+    _require_all([stage["is_reused"] for stage in json.loads(ended.stdout)["stages"]])
+    return ended
+
+
+def _require_all(is_reused: list[bool]) -> None:
+    if not all(is_reused):
+        raise BrokenMeasurement(f"{is_reused.count(False)} of {len(is_reused)} stages were executed again")
