@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from typing import Any
 from uuid import uuid4
@@ -9,17 +10,19 @@ from uuid import uuid4
 from prefect import flow
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from flows.provenance import earlier_keys, machine, versions
+from flows.provenance import latest_build, machine, versions
 from hefjoin.artifacts import Record
 from hefjoin.manifest import Manifest, Published
 from hefjoin.sdk.toolchain import Choice, resolve
 from hefjoin.spec import BuildSpec
-from hefjoin.stages.publish import judge, latest
+from hefjoin.stages.publish import judge
 from hefjoin.stores import open_store
 from tasks import benchmark, check, compile_joined, fetch, forecast, join, parse, publish, quantize
 from tasks.site import Site, work_folder
 
 PARALLEL_PARSES = 4
+
+logger = logging.getLogger("hefjoin.flows")
 
 
 class Build(Record):
@@ -45,13 +48,13 @@ def join_and_compile(spec: BuildSpec, store: str = "artifacts", sdk: Choice = "a
         force: Build everything anew, though nothing changed.
     """
     toolchain = resolve(sdk)
-    before = latest(open_store(store), toolchain.sdk.provider, spec.name)
+    before = latest_build(open_store(store), toolchain.sdk.provider, spec.name)
     site = Site(
         store=store,
         work=str(work_folder()),
         toolchain=toolchain,
         force=force,
-        earlier_keys=earlier_keys(open_store(store), before),
+        earlier_keys=before.keys if before else {},
     )
 
     fetched = fetch(site, spec)
@@ -83,6 +86,9 @@ def join_and_compile(spec: BuildSpec, store: str = "artifacts", sdk: Choice = "a
         stages=tuple(outcome.run for outcome in outcomes),
         machine=machine(),
         versions=versions(),
-        parent=before.build_id if before else "",
+        parent=before.manifest.build_id if before else "",
     )
+    if before is not None and manifest.repeats(before.manifest):
+        logger.info("nothing changed since build %s", before.manifest.build_id)
+        return Build(manifest=before.manifest, published=before.published)
     return Build(manifest=manifest, published=publish(site, manifest))

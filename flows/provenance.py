@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import tempfile
 from importlib.metadata import version
 from pathlib import Path
 
+from pydantic import ValidationError
+
+from hefjoin.artifacts import Record
 from hefjoin.devices.emulated import cpu_name
-from hefjoin.manifest import Machine, Published
+from hefjoin.manifest import Machine, Manifest, Published
+from hefjoin.stages.publish import latest
 from hefjoin.stores import Store
 
 PACKAGES = ("hefjoin", "numpy", "onnx", "onnxruntime", "prefect", "pydantic")
@@ -28,11 +31,26 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
 
 
-def earlier_keys(store: Store, before: Published | None) -> dict[str, str]:
-    """Return the key of each stage of an earlier build, by the stage's title."""
-    if before is None or not store.has(before.manifest):
-        return {}
+class Before(Record):
+    """The latest build of a name, before this one."""
+
+    published: Published
+    manifest: Manifest
+
+    @property
+    def keys(self) -> dict[str, str]:
+        """The key of each stage, by the stage's title."""
+        return {f"{run.stage} {run.subject}".rstrip(): run.key for run in self.manifest.stages}
+
+
+def latest_build(store: Store, provider: str, name: str) -> Before | None:
+    """Return the latest build of a name, or None where there is none or it cannot be read any more."""
+    published = latest(store, provider, name)
+    if published is None or not (store.has(published.manifest) and store.is_intact(published.report)):
+        return None
     with tempfile.TemporaryDirectory() as folder:
-        path = store.get(before.manifest, Path(folder) / "manifest.json")
-        stages = json.loads(path.read_text(encoding="utf-8"))["stages"]
-    return {f"{run['stage']} {run['subject']}".rstrip(): run["key"] for run in stages}
+        path = store.get(published.manifest, Path(folder) / "manifest.json")
+        try:
+            return Before(published=published, manifest=Manifest.model_validate_json(path.read_bytes()))
+        except ValidationError:  # written by another version of hefjoin
+            return None

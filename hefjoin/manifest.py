@@ -312,6 +312,11 @@ class Manifest(Record):
         """No gate failed; one that was not evaluated does not hold a build back."""
         return all(gate.verdict != "failed" for gate in self.gates)
 
+    def repeats(self, earlier: Manifest) -> bool:
+        """Return whether this build did nothing that the earlier one had not done: same spec, every stage reused."""
+        keys, earlier_keys = ([run.key for run in build.stages] for build in (self, earlier))
+        return self.spec == earlier.spec and keys == earlier_keys and all(run.is_reused for run in self.stages)
+
 
 class Published(Record):
     """Where a build was left."""

@@ -13,6 +13,7 @@ import numpy as np
 import onnx
 from onnx import helper
 
+from hefjoin.emulator import exceptions
 from hefjoin.emulator.graph import Array
 from hefjoin.emulator.session import open_session, with_outputs
 
@@ -32,6 +33,9 @@ def collect_ranges(
         tensors: Names of float tensors in it, its inputs allowed.
         frames: Feeds of the graph, one frame each.
         progress: Called with the number of frames done.
+
+    Raises:
+        exceptions.AccelerasNumerizationError: Tensors hold infinities or NaN; the first of them are named.
     """
     session, inputs = _reducing_session(model, tensors)
     low = np.full(len(tensors), np.inf)
@@ -41,6 +45,13 @@ def collect_ranges(
         np.minimum(low, found[:, 0], out=low)
         np.maximum(high, found[:, 1], out=high)
         progress(done)
+    finite = np.isfinite(low) & np.isfinite(high)
+    odd = [name for name, is_finite in zip(tensors, finite, strict=True) if not is_finite]
+    if odd:
+        raise exceptions.AccelerasNumerizationError(
+            f"not finite on the calibration set: {', '.join(odd[:3])} ({len(odd)} of {len(tensors)} tensors); "
+            "look for a division by zero or the logarithm of it, and for a normalization that is missing"
+        )
     return {name: (float(a), float(b)) for name, a, b in zip(tensors, low, high, strict=True)}
 
 

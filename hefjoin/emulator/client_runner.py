@@ -29,9 +29,10 @@ from hefjoin.emulator.exposed_definitions import (
     JoinAction,
     States,
 )
-from hefjoin.emulator.feeds import Feeds, to_nhwc
+from hefjoin.emulator.feeds import Feeds, refuse_unlike, to_nhwc
 from hefjoin.emulator.fp_optimize import fp_optimize
-from hefjoin.emulator.graph import Array, rename_tensors
+from hefjoin.emulator.graph import Array
+from hefjoin.emulator.join import Network, renamed
 from hefjoin.emulator.join import join as join_networks
 from hefjoin.emulator.log import algorithm, duration, say
 from hefjoin.emulator.noise import layer_snr
@@ -99,6 +100,8 @@ class ClientRunner:
         self._model = onnx.ModelProto()
         self._hn: hn.Hn = {}
         self._script = Script()
+        self._optimized_by = Script()
+        """The script in force when the network left its native form; a later one changes no numbers."""
         self._merged: dict[str, str] = {}
         self._quantized: onnx.ModelProto | None = None
         self._encodings: dict[str, Encoding] = {}
@@ -119,6 +122,8 @@ class ClientRunner:
     ) -> tuple[hn.Hn, dict[str, Any]]:
         """Translate an ONNX file; returns (HN, parameters), the parameters being inside the HAR only."""
         start = time.monotonic()
+        if not net_name or "/" in net_name:
+            raise exceptions.InvalidArgumentsException(f"net_name {net_name!r} must be a name without `/`")
         say(f"Translation started on ONNX model {net_name}")
         translated = translate(Path(model), net_name, start_node_names or (), end_node_names or (), net_input_shapes)
         self._model, self._hn = translated.model, hn.build(translated, net_name)
@@ -139,24 +144,29 @@ class ClientRunner:
                 f"{path.name} was made by DFC {found.sdk_version}; the emulator reads its own HARs only, "
                 "as the vendor's hold no executable graph"
             )
-        self.state, self.hw_arch = States(found.state), found.hw_arch
+        state = States(found.state)
+        own = json.loads(har_file.read_member(path, OWN_STATE))
+        quantized = hef = None
+        if state in (States.QUANTIZED_MODEL, States.COMPILED_MODEL):
+            data = har_file.read_member(path, QUANTIZED_GRAPH, limit_bytes=1 << 31)
+            quantized = onnx.load_from_string(data)
+        if state is States.COMPILED_MODEL:
+            hef = har_file.read_member(path, ".hef", limit_bytes=1 << 31)
         self._hn = json.loads(har_file.read_member(path, ".hn"))
         self._model = onnx.load_from_string(har_file.read_member(path, NATIVE_GRAPH, limit_bytes=1 << 31))
         self._script = parse_script(har_file.read_member(path, ".alls").decode())
-        own = json.loads(har_file.read_member(path, OWN_STATE))
+        self._optimized_by = parse_script(own["optimized_by"])
         self._merged, self._statistics = own["merged_inputs"], own["statistics"]
         self._encodings = {name: Encoding(**code) for name, code in own["encodings"].items()}
-        if self.state in (States.QUANTIZED_MODEL, States.COMPILED_MODEL):
-            data = har_file.read_member(path, QUANTIZED_GRAPH, limit_bytes=1 << 31)
-            self._quantized = onnx.load_from_string(data)
-        if self.state is States.COMPILED_MODEL:
-            self._hef = har_file.read_member(path, ".hef", limit_bytes=1 << 31)
+        self._quantized, self._hef = quantized, hef
+        self.state, self.hw_arch = state, found.hw_arch
 
     @in_state(*LOADED)
     def save_har(self, har_path: str | Path) -> None:
         """Write the HAR; an existing file is replaced."""
         own = {
             "merged_inputs": self._merged,
+            "optimized_by": str(self._optimized_by),
             "statistics": self._statistics,
             "encodings": {name: asdict(code) for name, code in self._encodings.items()},
         }
@@ -196,24 +206,23 @@ class ClientRunner:
             raise exceptions.InvalidStateException(
                 f"both runners must be in one state: {self.state.value} and {runner.state.value}"
             )
-        dropped = list(hn.input_layers(runner._hn))
-        sides = [_renamed(side, names) for side, names in ((self, scope1_name), (runner, scope2_name))]
-        self._model, self._hn = join_networks(*sides[0], *sides[1], join_action)
-        if join_action is JoinAction.AUTO_JOIN_INPUTS:
-            survivor = next(iter(hn.input_layers(self._hn)))
-            second = hn.input_layers(sides[1][1])
-            self._merged |= dict.fromkeys(second, survivor) if dropped else {}
+        first, second = (
+            renamed(Network(side._model, side._hn, side._merged), names)
+            for side, names in ((self, scope1_name), (runner, scope2_name))
+        )
+        self._model, self._hn, self._merged = join_networks(first, second, join_action)
         self._script = Script()
 
     @in_state(*LOADED)
     def load_model_script(self, model_script: str | Path | None, append: bool = False) -> None:
         """Take commands from text or from an .alls file; replaces what was loaded unless `append`."""
-        text, source = "", "string"
-        if isinstance(model_script, Path) or (model_script or "").strip().endswith(".alls"):
-            path = Path(str(model_script).strip())
-            text, source = path.read_text(encoding="utf-8"), str(path)
-        elif model_script is not None:
-            text = str(model_script)
+        text, source = str(model_script or ""), "string"
+        if isinstance(model_script, Path) or (text.strip().endswith(".alls") and "\n" not in text.strip()):
+            source = text.strip()
+            try:
+                text = Path(source).read_text(encoding="utf-8")
+            except (OSError, UnicodeDecodeError) as error:
+                raise exceptions.InvalidArgumentsException(f"{source} is no readable model script: {error}") from error
         say(f"Loading model script commands to {self.model_name} from {source}")
         try:
             script = parse_script(text, source=source)
@@ -232,8 +241,8 @@ class ClientRunner:
     @in_state(States.HAILO_MODEL)
     def optimize_full_precision(self, calib_data: Any = None) -> None:
         """Apply the script's modifications and fold affine steps; `calib_data` has no use here."""
-        self._fp_graph()
-        self.state = States.FP_OPTIMIZED_MODEL
+        self._fp_graph(self._script)
+        self._optimized_by, self.state = self._script, States.FP_OPTIMIZED_MODEL
 
     @in_state(States.HAILO_MODEL, States.FP_OPTIMIZED_MODEL)
     def optimize(
@@ -249,9 +258,16 @@ class ClientRunner:
             data_type: How to read `calib_data`; every form is told apart by itself.
             work_dir: Accepted as the DFC does; nothing is written there.
         """
+        refuse_unlike(data_type, calib_data)
         script = self._plan(self._script)
         self._report(script)
-        model = self._fp_graph()
+        if (script.optimization_level or 0) > 0:
+            say(
+                "Reducing optimization level to 0 (the accuracy won't be optimized and compression won't be used) "
+                "because there's no available GPU",
+                "warning",
+            )
+        model = self._fp_graph(self._script)
         feeds = Feeds(model, calib_data)
         count = min(script.calibset_size, feeds.count)
         say("Starting Model Optimization")
@@ -270,14 +286,14 @@ class ClientRunner:
                 ranges[name] = (0.0, 255.0)
         with algorithm("Quantization"):
             self._quantized, self._encodings = quantize(model, ranges, script.modes)
-        self.state = States.QUANTIZED_MODEL
+        self._optimized_by, self.state = self._script, States.QUANTIZED_MODEL
         say("Model Optimization is done")
 
     @in_state(States.QUANTIZED_MODEL, States.COMPILED_MODEL)
     def analyze_noise(self, dataset: Any, batch_size: int = 1, data_count: int | None = None) -> None:
         """Measure the noise at every layer's output; `get_params_statistics` has it afterwards."""
         del batch_size  # frames go one at a time
-        reference = self._fp_graph()
+        reference = self._fp_graph(self._optimized_by)
         feeds = Feeds(reference, dataset)
         assert self._quantized is not None
         layers = hn.computing_layers(self._hn)
@@ -295,10 +311,12 @@ class ClientRunner:
     @in_state(*LOADED)
     def infer_context(self, inference_context: InferenceContext) -> Iterator[Context]:
         """Prepare one form of the network for `infer`."""
+        if not isinstance(inference_context, InferenceContext):
+            raise exceptions.InvalidArgumentsException(f"{inference_context!r} is no InferenceContext")
         if inference_context is InferenceContext.SDK_NATIVE:
             model = self._model
         elif inference_context is InferenceContext.SDK_FP_OPTIMIZED and self.state is not States.HAILO_MODEL:
-            model = self._fp_graph()
+            model = self._fp_graph(self._optimized_by)
         elif inference_context is InferenceContext.SDK_QUANTIZED and self._quantized is not None:
             model = self._quantized
         else:
@@ -376,41 +394,6 @@ class ClientRunner:
             say(text, "warning")
         for text in script.not_emulated:
             say(f"Not emulated, kept for the real compiler: {text}", "warning")
-        if script.optimization_level:
-            say(
-                "Reducing optimization level to 0 (the accuracy won't be optimized and compression won't be used) "
-                "because there's no available GPU",
-                "warning",
-            )
 
-    def _fp_graph(self) -> onnx.ModelProto:
-        return fp_optimize(self._model, self._plan(self._script).normalizations)
-
-
-def _renamed(runner: ClientRunner, names: Mapping[str, str] | str | None) -> tuple[onnx.ModelProto, hn.Hn]:
-    scopes = runner._hn["net_params"]["net_scopes"]
-    if isinstance(names, str):
-        if len(scopes) != 1:
-            raise exceptions.InvalidArgumentsException(
-                f"a single scope name for {len(scopes)} scopes; give a dictionary of {', '.join(scopes)}"
-            )
-        names = {scopes[0]: names}
-    mapping = dict(names or {})
-    if unknown := [name for name in mapping if name not in scopes]:
-        raise exceptions.InvalidArgumentsException(
-            f"scope {unknown[0]} does not exist; the scopes are {', '.join(scopes)}"
-        )
-    new = [mapping.get(name, name) for name in scopes]
-    if len(set(new)) != len(new):
-        raise exceptions.InvalidArgumentsException(f"scope names overlap: {', '.join(new)}")
-    model = onnx.ModelProto()
-    model.CopyFrom(runner._model)
-
-    def rename(name: str) -> str:
-        scope, slash, rest = name.partition("/")
-        return f"{mapping.get(scope, scope)}{slash}{rest}"
-
-    rename_tensors(model.graph, rename)
-    for node in model.graph.node:
-        node.name = rename(node.name)
-    return model, hn.rename_scopes(runner._hn, mapping)
+    def _fp_graph(self, script: Script) -> onnx.ModelProto:
+        return fp_optimize(self._model, self._plan(script).normalizations)

@@ -51,6 +51,10 @@ class BadInputsShape(Exception):
     """The calibration data does not have the input layer's shape."""
 
 
+class AccelerasNumerizationError(Exception):
+    """A layer's values are not finite numbers."""
+
+
 class BackendRuntimeException(Exception):
     """`compile` was called on a model without quantized weights."""
 

@@ -13,6 +13,7 @@ import numpy as np
 import onnx
 
 from hefjoin.emulator import exceptions
+from hefjoin.emulator.exposed_definitions import CalibrationDataType
 from hefjoin.emulator.graph import Array, Graph
 from hefjoin.emulator.hn import is_channels_last, nhwc
 
@@ -26,10 +27,10 @@ class Feeds:
         shapes = Graph(model).shapes
         self._inputs = {info.name: shapes[info.name] for info in model.graph.input}
         self._sources = self._by_input(dataset)
-        self.count = min(len(_open(source)) for source in self._sources.values())
-        self.is_uint8 = all(_open(source).dtype == np.uint8 for source in self._sources.values())
         for name, source in self._sources.items():
             self._check(name, _open(source).shape)
+        self.count = min(len(_open(source)) for source in self._sources.values())
+        self.is_uint8 = all(_open(source).dtype == np.uint8 for source in self._sources.values())
 
     def _by_input(self, dataset: Any) -> dict[str, Any]:
         if isinstance(dataset, Mapping):
@@ -69,6 +70,25 @@ class Feeds:
         if frame.ndim == 4 and not is_channels_last(self._inputs[name]):
             frame = frame.transpose(0, 3, 1, 2)
         return np.ascontiguousarray(frame)
+
+
+def refuse_unlike(data_type: CalibrationDataType, dataset: Any) -> None:
+    """Raise unless a data set is what the caller says it is.
+
+    Raises:
+        exceptions.InvalidArgumentsException: `data_type` names arrays and there is a path, or the other way round.
+    """
+    if not isinstance(data_type, CalibrationDataType):
+        raise exceptions.InvalidArgumentsException(f"data_type must be a CalibrationDataType, is {data_type!r}")
+    sources = list(dataset.values()) if isinstance(dataset, Mapping) else [dataset]
+    forms: dict[CalibrationDataType, tuple[type, ...]] = {
+        CalibrationDataType.np_array: (np.ndarray,),
+        CalibrationDataType.npy_file: (str, Path),
+    }
+    if data_type in forms and not all(isinstance(source, forms[data_type]) for source in sources):
+        raise exceptions.InvalidArgumentsException(
+            f"data_type is {data_type.name}, the data set is {type(sources[0]).__name__}"
+        )
 
 
 def to_nhwc(array: Array) -> Array:

@@ -186,7 +186,8 @@ class _Finder:
         outside = [reader for reader in self.graph.consumers[root] if reader.name not in inside]
         host = self.owner.get(root)
         name = activation_name([node.op_type for node in nodes])
-        if host is None or outside or root in self.graph.outputs or host.activation != "linear":
+        taken = host is not None and (host.activation != "linear" or len(host.outputs) > 1)
+        if host is None or taken or outside or root in self.graph.outputs:
             layer = self._start(nodes[0], "activation")
             layer.inputs, layer.nodes, layer.outputs = [root], nodes, [nodes[-1].output[0]]
             layer.activation = name
@@ -310,7 +311,9 @@ def _scalars_only(graph: Graph, node: onnx.NodeProto) -> bool:
 
 
 def _in_function(graph: Graph, node: onnx.NodeProto, roots: Mapping[str, str]) -> bool:
-    """Whether a step with a scalar constant is part of a function; alone it is an affine step."""
+    """Whether a step with a scalar constant is part of a function; a multiplication or addition alone is affine."""
+    if not is_affine(graph, node):
+        return True
     data = next(name for name in node.input if not graph.is_constant(name))
     return data in roots or graph.readers(data) > 1
 

@@ -83,7 +83,10 @@ def translate(
     _refuse_unsupported(model, path.stem)
     _refuse_odd_outputs(model)
     _free_batch(model)
-    model = shape_inference.infer_shapes(model, strict_mode=True, data_prop=True)
+    try:
+        model = shape_inference.infer_shapes(model, strict_mode=True, data_prop=True)
+    except shape_inference.InferenceError as error:
+        raise exceptions.UnsupportedModelError(f"the shapes in {path.name} contradict each other: {error}") from error
     return _named_after_layers(model, scope)
 
 

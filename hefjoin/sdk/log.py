@@ -19,6 +19,7 @@ from hefjoin.errors import (
     JoinError,
     Problem,
     SpecError,
+    StoreError,
     ToolchainError,
     UnsupportedOpError,
 )
@@ -29,6 +30,8 @@ _WARNING = re.compile(r"^\[warning\] +(.*)")
 _UNSUPPORTED = re.compile(r"in op ([^:\s]+): *(\w+) operation is unsupported")
 _END_NODES = re.compile(r"end node names?: *(.+)")
 _RESOURCE = re.compile(r"([\w ]+?): *(\d+)/(\d+)")
+_TOO_MANY = re.compile(r"too many resources: *(\d+) ([\w-]+)")
+_NO_SPACE = "No space left on device"
 _NOISE_OF_TERMINALS = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
@@ -71,6 +74,14 @@ def to_error(kind: str, message: str, model: str, log_tail: str) -> HefJoinError
         model: The model or joined network the step worked on.
         log_tail: The last lines the step wrote.
     """
+    if is_full_disk(message):
+        return StoreError(
+            f"{model}: the step ran out of disk space: {message.splitlines()[-1]}. Set another folder in "
+            "HEFJOIN_WORK, or free space there",
+            reason="full",
+            uri="",
+            is_transient=False,
+        )
     operators = _UNSUPPORTED.findall(message)
     if operators:
         return _unsupported(message, operators, model, log_tail)
@@ -87,9 +98,14 @@ def to_error(kind: str, message: str, model: str, log_tail: str) -> HefJoinError
         return JoinError([], message=f"{model}: {message}")
     if kind.startswith("Backend") or kind == "AccelerasNumerizationError":
         return CompileError(f"{model}: the compiler refused ({kind}): {message}", log_tail=log_tail)
-    if isinstance(kind, str) and kind == "MemoryError":
+    if kind == "MemoryError":
         return ToolchainError(f"{model}: the step ran out of memory; use a machine with more", log_tail=log_tail)
     return ToolchainError(f"{model}: the SDK raised {kind}: {message}", log_tail=log_tail)
+
+
+def is_full_disk(text: str) -> bool:
+    """Return whether a message or a log says that a disk is full."""
+    return _NO_SPACE in text
 
 
 def _unsupported(message: str, operators: Sequence[tuple[str, str]], model: str, log_tail: str) -> UnsupportedOpError:
@@ -114,10 +130,11 @@ def _fit(message: str, model: str, log_tail: str) -> FitError:
     pairs = {name.strip(): (int(need), int(have)) for name, need, have in _RESOURCE.findall(message)}
     over = {name: pair for name, pair in pairs.items() if pair[0] > pair[1]}
     shown = ", ".join(f"{name} {need} of {have}" for name, (need, have) in (over or pairs).items())
+    need = {name: need for name, (need, _) in pairs.items()}
     return FitError(
         f"{model} does not fit a single context: {shown or message}. "
         "Set compile.single_context to false, ask for a modest compile.target_fps, or join smaller networks.",
-        need={name: need for name, (need, _) in pairs.items()},
+        need=need or {name: int(count) for count, name in _TOO_MANY.findall(message)},
         have={name: have for name, (_, have) in pairs.items()},
         log_tail=log_tail,
     )

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import selectors
 import signal
 import subprocess
@@ -27,6 +28,9 @@ TAIL_LINES = 30
 STOP_SECONDS = 5.0
 DEADLINES_S = {"parse": 3600.0, "join": 3600.0, "quantize": 24 * 3600.0, "compile": 24 * 3600.0}
 """Generous: a compile of hours is usual (facts of public logs); a hang is what they are for."""
+
+_LINE_END = re.compile(rb"[\r\n]")
+"""A bar of progress is written over itself: each carriage return ends one state of it."""
 
 logger = logging.getLogger("hefjoin.sdk")
 
@@ -74,20 +78,21 @@ def run_step(
     request = _write_request(toolchain, action, arguments, work)
     deadline_s = DEADLINES_S[action] if deadline_s is None else deadline_s
     lines: list[str] = []
+    end = time.monotonic() + deadline_s
     process = _start(toolchain, request, work)
     _running.add(process)
     try:
         with (work / f"{action}.log").open("w", encoding="utf-8") as log_file:
-            for line in _lines(process, time.monotonic() + deadline_s):
-                lines.append(line)
-                log_file.write(line + "\n")
+            for line in _lines(process, end):
                 found = sdk_log.progress(line)
                 if found is None:
+                    lines.append(line)
+                    log_file.write(line + "\n")
                     logger.info("%s | %s", model, line)
                 elif on_progress is not None:
                     on_progress(found)
-        code = process.wait(STOP_SECONDS)
-    except _Late as error:
+        code = process.wait(max(end - time.monotonic(), 0))
+    except (_Late, subprocess.TimeoutExpired) as error:
         raise ToolchainError(
             f"{model}: {action} was stopped after {deadline_s:.0f} s without an end; its last line: "
             f"{lines[-1] if lines else 'none'}",
@@ -149,7 +154,7 @@ def _lines(process: subprocess.Popen[bytes], deadline: float) -> Iterator[str]:
             chunk = os.read(process.stdout.fileno(), 65536)
             if not chunk:
                 break
-            *whole, rest = (rest + chunk).split(b"\n")
+            *whole, rest = _LINE_END.split(rest + chunk)
             yield from (text for line in whole if (text := sdk_log.clean(line.decode("utf-8", "replace"))))
     if last := sdk_log.clean(rest.decode("utf-8", "replace")):
         yield last
@@ -169,18 +174,27 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
 
 def _outcome(action: str, model: str, code: int, work: Path, lines: list[str]) -> dict[str, Any]:
     tail = _tail(lines)
-    failure = work / f"{action}.failure.json"
-    if failure.exists():
-        found = json.loads(failure.read_text(encoding="utf-8"))
+    if found := _failure(work / f"{action}.failure.json"):
         logger.debug("%s | %s", model, found["traceback"])
         raise sdk_log.to_error(found["type"], found["message"], model, tail)
     if code != 0:
+        if sdk_log.is_full_disk(tail):  # then there was no room to report the failure either
+            raise sdk_log.to_error("OSError", tail, model, tail)
         how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
         raise ToolchainError(
             f"{model}: the {action} step {how}; the last lines of its log:\n{tail or '  (none)'}", log_tail=tail
         )
     result: dict[str, Any] = json.loads((work / f"{action}.result.json").read_text(encoding="utf-8"))
     return result
+
+
+def _failure(path: Path) -> dict[str, Any] | None:
+    """Return what a step reported of its failure; None where it reported nothing, or could not to the end."""
+    try:
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return None
+    return found
 
 
 def _tail(lines: list[str]) -> str:

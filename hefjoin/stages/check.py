@@ -125,12 +125,14 @@ class Check(Stage[JoinCheck]):
         )
 
     def _open_evaluation(self, calibration: FrameStream) -> tuple[FrameStream, bool]:
-        if self.evaluation is not None:
-            return self._open(self.evaluation, "evaluation set"), True
+        """Open the evaluation set; where it is the calibration set, behind the calibration frames."""
+        source = self.evaluation or self.calibration
+        if source.sha256 != self.calibration.sha256:
+            return self._open(source, "evaluation set"), True
         try:
-            return self._open(self.calibration, "evaluation set", skip=calibration.count), True
-        except CalibrationError:  # nothing is left behind the calibration frames: they serve twice, and it is said
-            return self._open(self.calibration, "evaluation set"), False
+            return self._open(source, "evaluation set", skip=calibration.count), True
+        except CalibrationError:  # no frames are left: they serve twice, and it is said
+            return self._open(source, "evaluation set"), False
 
 
 def _store(frames: FrameStream, name: str, work: Path, place: Workplace) -> Frames:

@@ -11,6 +11,7 @@ A stage is a frozen record of all that it reads. The rules:
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import logging
 import shutil
@@ -37,6 +38,7 @@ logger = logging.getLogger("hefjoin.stages")
 ResultT = TypeVar("ResultT", bound=Record)
 
 NO_KEY = "none"
+OTHER_VERSION = "built, because its record is from another version of hefjoin"
 
 
 @dataclass(frozen=True)
@@ -96,61 +98,78 @@ class Outcome(Record, Generic[ResultT]):
     run: StageRun
 
 
+class Finished(Record):
+    """What a run leaves under its key, for the next one."""
+
+    stage: str
+    subject: str
+    built_at: str
+    """UTC, for people."""
+    seconds: float
+    inputs: dict[str, Any]
+    result: dict[str, Any]
+
+
 def perform(stage: Stage[ResultT], place: Workplace) -> Outcome[ResultT]:
     """Hold a stage to its contract and return its outcome, reused where the same work was done before."""
     stage.requires()
-    key = stage.key
-    record_key = f"reuse/{stage.stage}/{key}"
-    found, reason = (None, "forced") if place.force else _reusable(stage, record_key, place)
-    if found is not None:
-        result = stage.result.model_validate(found["result"])
-        run = _stage_run(stage, key, found["seconds"], f"same inputs as on {found['built_at']}", is_reused=True)
+    reused, reason = (None, "forced") if place.force else _reusable(stage, place)
+    if reused is not None:
         logger.info("%s: reused", stage.title)
-        return Outcome(value=result, run=run)
+        return reused
     logger.info("%s: %s", stage.title, reason)
     start = time.monotonic()
     with own_directory(place, stage.title) as work:
         result = stage.run(work, place)
     stage.ensures(result)
     seconds = round(time.monotonic() - start, 3)
-    record = {
-        "stage": stage.stage,
-        "subject": stage.subject,
-        "built_at": time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime()),
-        "seconds": seconds,
-        "inputs": stage.model_dump(mode="json"),
-        "result": result.model_dump(mode="json"),
-    }
-    place.store.replace_record(record_key, record)
+    finished = Finished(
+        stage=stage.stage,
+        subject=stage.subject,
+        built_at=time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime()),
+        seconds=seconds,
+        inputs=stage.model_dump(mode="json"),
+        result=result.model_dump(mode="json"),
+    )
+    place.store.replace_record(f"reuse/{stage.stage}/{stage.key}", finished.model_dump(mode="json"))
     logger.info("%s: done in %.1f s", stage.title, seconds)
-    return Outcome(value=result, run=_stage_run(stage, key, seconds, reason, is_reused=False))
+    return Outcome(value=result, run=_stage_run(stage, seconds, reason, is_reused=False))
 
 
-def _reusable(stage: Stage[ResultT], record_key: str, place: Workplace) -> tuple[dict[str, Any] | None, str]:
-    """Return an earlier run's record, or None with the reason why the stage has to be built."""
+def _reusable(stage: Stage[ResultT], place: Workplace) -> tuple[Outcome[ResultT] | None, str]:
+    """Return an earlier run's outcome, or None with the reason why the stage has to be built."""
+    found, reason = _finished(stage.stage, stage.key, place)
+    if found is None:
+        return None, reason or _what_changed(stage, place)
     try:
-        record = place.store.read_record(record_key)
+        result = stage.result.model_validate(found.result)
+    except ValidationError:
+        return None, OTHER_VERSION
+    for ref in refs(result):
+        if not place.store.is_intact(ref):
+            return None, f"built, because its {ref.media} {ref.sha256[:12]} is missing or damaged in the store"
+    run = _stage_run(stage, found.seconds, f"same inputs as on {found.built_at}", is_reused=True)
+    return Outcome(value=result, run=run), ""
+
+
+def _finished(stage: str, key: str, place: Workplace) -> tuple[Finished | None, str]:
+    """Return what a run left under a key; None where there is nothing, or nothing readable and why."""
+    try:
+        record = place.store.read_record(f"reuse/{stage}/{key}")
+        return None if record is None else Finished.model_validate(record), ""
     except StoreError as error:
         if error.attributes.get("reason") != "damaged":
             raise
         return None, "built, because its record is damaged"
-    if record is None:
-        return None, _what_changed(stage, place)
-    try:
-        result = stage.result.model_validate(record["result"])
-    except (ValidationError, KeyError):
-        return None, "built, because its record is from another version of hefjoin"
-    for ref in refs(result):
-        if not place.store.is_intact(ref):
-            return None, f"built, because its {ref.media} {ref.sha256[:12]} is missing or damaged in the store"
-    return record, ""
+    except ValidationError:
+        return None, OTHER_VERSION
 
 
 def _what_changed(stage: Stage[Any], place: Workplace) -> str:
-    earlier = place.store.read_record(f"reuse/{stage.stage}/{place.earlier_keys.get(stage.title, NO_KEY)}")
+    earlier, _ = _finished(stage.stage, place.earlier_keys.get(stage.title, NO_KEY), place)
     if earlier is None:
         return "built, because it is new"
-    now, then = (leaves(by_content(fields)) for fields in (stage.model_dump(mode="json"), earlier["inputs"]))
+    now, then = (leaves(by_content(fields)) for fields in (stage.model_dump(mode="json"), earlier.inputs))
     changed = sorted(path for path in {*now, *then} if now.get(path) != then.get(path))
     if not changed:
         return "built, because the stage itself changed"
@@ -175,6 +194,8 @@ def own_directory(place: Workplace, title: str) -> Iterator[Path]:
             raise StoreError(
                 f"{title}: cannot work in {work}: {error.strerror or error}. Free space there, or set another folder "
                 "in HEFJOIN_WORK",
+                reason="full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "refused",
+                uri=str(work),
                 is_transient=False,
             ) from error
         raise
@@ -193,9 +214,9 @@ def _leave_logs_only(work: Path) -> None:
         work.rmdir()
 
 
-def _stage_run(stage: Stage[Any], key: str, seconds: float, reason: str, *, is_reused: bool) -> StageRun:
+def _stage_run(stage: Stage[Any], seconds: float, reason: str, *, is_reused: bool) -> StageRun:
     return StageRun(
-        stage=stage.stage, subject=stage.subject, key=key, seconds=seconds, is_reused=is_reused, reason=reason
+        stage=stage.stage, subject=stage.subject, key=stage.key, seconds=seconds, is_reused=is_reused, reason=reason
     )
 
 

@@ -46,10 +46,11 @@ def fetch(spec: BuildSpec, store: Store, cache: Path) -> Fetched:
                 sets[field] = FrameSource(uri=str(path), sha256=set_sha256(path), count=section.count)
     if problems:
         raise SpecError(problems, where=f"the spec of {spec.name}")
+    further = sets["calibration"].model_copy(update={"count": spec.evaluation.count})
     return Fetched(
         models={name: store.put(path, path.suffix.lower().lstrip(".")) for name, path in models.items()},
         calibration=sets["calibration"],
-        evaluation=sets.get("evaluation"),
+        evaluation=sets.get("evaluation", further),
     )
 
 

@@ -59,6 +59,15 @@ class Parse(Stage[Network]):
 
     def ensures(self, result: Network) -> None:
         """Check that the network can take part in a join."""
+        if result.hw_arch != self.hw_arch:
+            raise InputError(
+                f"{self.name}: the HAR was parsed for {result.hw_arch}, the spec asks for {self.hw_arch}; parse it again"
+            )
+        if result.sdk_version.endswith("-emulator") != (self.sdk.provider == "emulator"):
+            raise InputError(
+                f"{self.name}: the HAR was made by SDK {result.sdk_version}, this build uses the {self.sdk.provider}; "
+                "give the ONNX file, or build with the SDK that made the HAR"
+            )
         if result.state != "hailo_model":
             raise InputError(
                 f"{self.name}: the HAR is in state {result.state}; a join with one shared input starts from parsed "

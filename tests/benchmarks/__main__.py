@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import tempfile
 import time
@@ -31,6 +32,7 @@ def main() -> int:
     broken: list[str] = []
     start, load = time.monotonic(), load_average()
     with tempfile.TemporaryDirectory(prefix="hefjoin-bench-") as scratch:
+        _keep_bytecode(Path(scratch) / "bytecode")
         material = Material(Path(scratch))
         for name in [chosen.only] if chosen.only else GROUPS:
             print(f"measuring {name} (load {load_average():.1f}) …", file=sys.stderr, flush=True)
@@ -42,7 +44,8 @@ def main() -> int:
         f"load average {load:.1f} at the beginning, {load_average():.1f} at the end; "
         f"{time.monotonic() - start:.0f} s in all"
     )
-    show(rows, surroundings)
+    if rows:
+        show(rows, surroundings)
     for text in broken:
         print(f"not measured: {text}", file=sys.stderr)
     if chosen.json:
@@ -50,6 +53,12 @@ def main() -> int:
         content = {"rows": figures, "not_measured": broken, "surroundings": surroundings}
         chosen.json.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     return 1 if broken else 0
+
+
+def _keep_bytecode(folder: Path) -> None:
+    """Let the processes find their modules compiled, as an installation has them, without writing into one."""
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    os.environ["PYTHONPYCACHEPREFIX"] = str(folder)
 
 
 def show(rows: list[Row], surroundings: str) -> None:
@@ -64,9 +73,7 @@ def show(rows: list[Row], surroundings: str) -> None:
             row.what, f"{row.value:.2f} {row.unit}", f"{row.relation} {row.bar:g} {row.unit}", verdict, row.how
         )
     console = Console()
-    if not console.is_terminal:
-        console = Console(width=WIDTH)
-    console.print(table)
+    (console if console.is_terminal else Console(width=WIDTH)).print(table)
 
 
 if __name__ == "__main__":

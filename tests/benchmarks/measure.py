@@ -126,7 +126,7 @@ def median_of(found: Sequence[Any], figure: Callable[[Any], float]) -> float:
 
 
 def spread(values: Sequence[float], form: str = ".2f") -> str:
-    """Return `median (smallest–largest)` of every round, for the column that says how."""
+    """Return `median (smallest–largest)` of all rounds, for the column that says how."""
     return f"{median(values):{form}} ({min(values):{form}}–{max(values):{form}})"
 
 

@@ -53,7 +53,8 @@ def _cost(ours: list[Called], theirs: list[Called]) -> Row:
         "×",
         "≤",
         1.0,
-        f"from the loaded model to the written one, calibration included, imports and loading not, no idle spinning, {ROUNDS} rounds: "
+        f"from the loaded model to the written one, calibration included, imports and loading not, no spinning "
+        f"threads on either side, {ROUNDS} rounds: "
         f"{cpu[0]:.1f} ÷ {cpu[1]:.1f} CPU s, {wall[0]:.1f} ÷ {wall[1]:.1f} s wall; whole processes "
         f"{whole[0]:.1f} ÷ {whole[1]:.1f} CPU s",
     )

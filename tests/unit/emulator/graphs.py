@@ -30,7 +30,7 @@ def node(op: str, inputs: str, outputs: str, name: str | None = None, **attribut
 
 def network(
     nodes: Sequence[onnx.NodeProto],
-    weights: Mapping[str, Array] | None = None,
+    weights: Mapping[str, Array | np.float32] | None = None,
     inputs: Mapping[str, Dims] | None = None,
     outputs: Sequence[str] | None = None,
     opset: int = 17,
@@ -70,14 +70,16 @@ def norm_weights(name: str, channels: int, seed: int = 0) -> dict[str, Array]:
     }
 
 
-def conv(source: str, result: str, name: str, **attributes: Any) -> onnx.NodeProto:
-    """Return a convolution 3x3, padded by one, with the weights of `conv_weights(name)`."""
-    return node("Conv", f"{source} {name}_w {name}_b", result, **{"pads": [1, 1, 1, 1], **attributes})
+def conv(source: str, result: str, weights: str, **attributes: Any) -> onnx.NodeProto:
+    """Return a convolution 3x3, padded by one, with the weights of `conv_weights(weights)`."""
+    return node("Conv", f"{source} {weights}_w {weights}_b", result, **{"pads": [1, 1, 1, 1], **attributes})
 
 
 def small_net(seed: int = 0, features: int = 4, opset: int = 17, size: int = 8) -> onnx.ModelProto:
     """Return conv, relu, conv: 3 channels in, `features` out."""
-    weights = conv_weights("c", features, 3, 3, 3, seed=seed) | conv_weights("d", features, features, 3, 3, seed=seed + 7)
+    weights = conv_weights("c", features, 3, 3, 3, seed=seed) | conv_weights(
+        "d", features, features, 3, 3, seed=seed + 7
+    )
     nodes = [conv("x", "a", "c"), node("Relu", "a", "r"), conv("r", "y", "d")]
     return network(nodes, weights, inputs={"x": (1, 3, size, size)}, opset=opset)
 

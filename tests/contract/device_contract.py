@@ -1,0 +1,83 @@
+"""What every device promises. A test class that inherits `DeviceContract` runs all of it on one implementation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pytest
+
+from hefjoin.devices import Device
+from hefjoin.errors import DeviceError
+from hefjoin.manifest import Measured
+from tests.tiny import images
+
+SECONDS = 0.1
+
+
+class DeviceContract:
+    """Override the fixtures; `foreign_hef` is a HEF that was not made for the device."""
+
+    source: Literal["device", "emulator"]
+
+    @pytest.fixture
+    def device(self) -> Device:
+        raise NotImplementedError
+
+    @pytest.fixture
+    def hef(self) -> Path:
+        raise NotImplementedError
+
+    @pytest.fixture
+    def foreign_hef(self) -> Path:
+        raise NotImplementedError
+
+    @pytest.fixture
+    def frames(self, tmp_path: Path) -> Path:
+        """Three frames of the HEF's input: uint8, shape (frames, height, width, channels)."""
+        np.save(tmp_path / "frames.npy", images(3))
+        return tmp_path / "frames.npy"
+
+    @pytest.fixture
+    def measured(self, device: Device, hef: Path, frames: Path) -> Measured:
+        return device.benchmark(hef, frames, (1, 4), SECONDS)
+
+    def test_there_is_a_figure_for_each_batch_size_in_order(self, measured: Measured) -> None:
+        assert [batch.batch_size for batch in measured.batches] == [1, 4]
+        assert all(batch.fps > 0 for batch in measured.batches)
+
+    def test_every_figure_says_where_it_comes_from(self, measured: Measured) -> None:
+        assert measured.source == self.source
+        assert measured.device
+        assert measured.load_average >= 0
+
+    def test_a_figure_is_the_median_of_at_least_three_rounds_with_its_quartiles(self, measured: Measured) -> None:
+        for batch in measured.batches:
+            assert len(batch.rounds_fps) >= 3
+            assert (batch.fps_low, batch.fps, batch.fps_high) == pytest.approx(
+                tuple(np.percentile(batch.rounds_fps, [25, 50, 75]))
+            )
+
+    def test_latencies_are_ordered_and_of_a_whole_batch(self, measured: Measured) -> None:
+        for batch in measured.batches:
+            assert 0 < batch.latency_p50_ms <= batch.latency_p95_ms <= batch.latency_p99_ms
+            one_by_one_ms = 1000 * batch.batch_size / max(batch.rounds_fps)
+            assert batch.latency_p99_ms >= 0.5 * one_by_one_ms
+
+    def test_rounds_are_reported_over_all_batch_sizes(self, device: Device, hef: Path, frames: Path) -> None:
+        seen: list[tuple[int, int]] = []
+        measured = device.benchmark(hef, frames, (1, 2), SECONDS, lambda done, total: seen.append((done, total)))
+        total = sum(len(batch.rounds_fps) for batch in measured.batches)
+        assert seen == [(done, total) for done in range(1, total + 1)]
+
+    def test_a_batch_larger_than_the_set_repeats_its_frames(self, device: Device, hef: Path, frames: Path) -> None:
+        (batch,) = device.benchmark(hef, frames, (8,), SECONDS).batches
+        assert batch.batch_size == 8
+
+    def test_a_hef_that_was_not_made_for_it_is_refused_with_its_reason(
+        self, device: Device, foreign_hef: Path, frames: Path
+    ) -> None:
+        with pytest.raises(DeviceError, match=foreign_hef.name) as caught:
+            device.benchmark(foreign_hef, frames, (1,), SECONDS)
+        assert not caught.value.is_transient

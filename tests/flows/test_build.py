@@ -1,0 +1,170 @@
+"""The main job as Prefect runs it: all stages once, then only what changed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from flows.build import Build, join_and_compile
+from hefjoin.errors import JoinError
+from hefjoin.formats import hef as hef_file
+from hefjoin.manifest import Manifest
+from hefjoin.spec import load_spec
+from hefjoin.stores import open_store
+from tests.flows.runs import artifacts, task_runs
+from tests.tiny import CLASSES, pair, write_model, write_pair
+
+STAGES = ["parse left", "parse right", "check", "forecast", "join", "quantize", "compile", "benchmark"]
+RUNS = [
+    "fetch", "parse left", "parse right", "check tiny", "forecast tiny", "join tiny", "quantize joined_left_right",
+    "compile joined_left_right", "benchmark tiny", "publish tiny",
+]  # fmt: skip
+
+
+class Ran(NamedTuple):
+    """A build and what Prefect knows of it."""
+
+    build: Build
+    runs: dict[str, Any]
+    artifacts: list[Any]
+
+    @property
+    def states(self) -> dict[str, str]:
+        return {name: run.state.name for name, run in self.runs.items()}
+
+    @property
+    def is_reused(self) -> dict[str, bool]:
+        return {f"{run.stage} {run.subject}".strip(): run.is_reused for run in self.build.manifest.stages}
+
+
+def build(folder: Path, tasks: int = len(RUNS)) -> Ran:
+    spec = load_spec(folder / "tiny.yaml")
+    state: Any = join_and_compile(spec, store=str(folder / "store"), sdk="emulator", return_state=True)
+    run_id = state.state_details.flow_run_id
+    return Ran(state.result(), task_runs(run_id, tasks), artifacts(run_id))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    folder = tmp_path_factory.mktemp("pair")
+    write_pair(folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HEFJOIN_WORK", str(folder / "work"))
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def first(folder: Path) -> Ran:
+    return build(folder)
+
+
+@pytest.fixture(scope="module")
+def second(folder: Path, first: Ran) -> Ran:
+    del first
+    return build(folder, tasks=len(RUNS) - 1)
+
+
+@pytest.fixture(scope="module")
+def changed(folder: Path, second: Ran) -> Ran:
+    """The third build, after `right` was trained again."""
+    del second
+    write_model(folder / "right.onnx", seed=77, classes=CLASSES["right"])
+    return build(folder)
+
+
+class TestFirst:
+    def test_every_stage_ran_under_its_name(self, first: Ran) -> None:
+        assert sorted(first.runs) == sorted(RUNS)
+        assert set(first.states.values()) == {"Completed"}
+        assert list(first.is_reused) == STAGES
+        assert not any(first.is_reused.values())
+        assert {run.reason for run in first.build.manifest.stages} == {"built, because it is new"}
+
+    def test_the_published_manifest_is_the_builds_own(self, first: Ran, folder: Path, tmp_path: Path) -> None:
+        store = open_store(str(folder / "store"))
+        path = store.get(first.build.published.manifest, tmp_path / "manifest.json")
+        assert Manifest.model_validate_json(path.read_text(encoding="utf-8")) == first.build.manifest
+
+    def test_the_manifest_holds_what_was_asked_for(self, first: Ran) -> None:
+        manifest = first.build.manifest
+        assert list(manifest.models) == list(CLASSES)
+        assert manifest.check.calibration.health.count == 16
+        assert manifest.check.evaluation_is_held_out
+        assert manifest.joined.model_of_output.keys() == {t.layer for t in manifest.joined.network.outputs}
+        assert all(row.is_bit_equal for row in manifest.joined.equality)
+        assert [row.model for row in manifest.joined.equality] == list(CLASSES)
+        assert [accuracy.model for accuracy in manifest.quantized.accuracy] == list(CLASSES)
+        assert [batch.batch_size for batch in manifest.measured.batches] == [1, 2]
+        assert manifest.measured.source == "emulator"
+        assert manifest.parent == ""
+
+    def test_the_hef_holds_one_input_and_every_output(self, first: Ran, folder: Path, tmp_path: Path) -> None:
+        published = first.build.published
+        path = open_store(str(folder / "store")).get(published.hef, tmp_path / published.hef_name)
+        found = hef_file.read(path, verify=True)
+        assert found.is_emulated
+        (group,) = found.groups
+        assert len(group.inputs) == 1
+        assert {stream.name for stream in group.outputs} == set(first.build.manifest.joined.model_of_output)
+        assert published.hef_name == "tiny.emulated.hef"
+
+    def test_a_summary_and_a_link_to_the_report_are_in_the_ui(self, first: Ran) -> None:
+        found = {artifact.key: artifact for artifact in first.artifacts if artifact.key}
+        assert found["build-tiny"].type == "markdown"
+        assert "left" in found["build-tiny"].data
+        assert "emulator" in found["build-tiny"].data
+        assert first.build.published.report.uri in found["report-tiny"].data
+
+    def test_nothing_is_left_in_the_work_folder(self, first: Ran, folder: Path) -> None:
+        assert [path for path in (folder / "work").rglob("*") if path.is_file()] == []
+
+
+class TestSecond:
+    def test_every_stage_is_reused_and_its_state_says_so(self, second: Ran) -> None:
+        stages = {name: state for name, state in second.states.items() if name != "fetch"}
+        assert sorted(stages) == sorted(name for name in RUNS if name not in ("fetch", "publish tiny"))
+        assert set(stages.values()) == {"Reused"}
+        assert second.runs["parse left"].state.message.startswith("same inputs as on ")
+
+    def test_what_changed_nothing_is_the_build_before(self, first: Ran, second: Ran, folder: Path) -> None:
+        assert second.build == first.build
+        assert open_store(str(folder / "store")).list_records("names") == ["names/emulator/tiny/000001"]
+
+
+class TestChanged:
+    def test_only_the_changed_model_and_the_joint_stages_run(self, changed: Ran) -> None:
+        assert changed.is_reused == {title: title == "parse left" for title in STAGES}
+        assert changed.states["parse left"] == "Reused"
+        assert {changed.states[name] for name in RUNS if name != "parse left"} == {"Completed"}
+
+    def test_it_is_the_next_of_its_name(self, first: Ran, changed: Ran) -> None:
+        assert changed.build.published.record == "names/emulator/tiny/000002"
+        assert changed.build.manifest.parent == first.build.manifest.build_id
+
+    def test_each_says_what_changed(self, changed: Ran) -> None:
+        reasons = {f"{run.stage} {run.subject}".strip(): run.reason for run in changed.build.manifest.stages}
+        assert reasons["parse right"] == "built, because source.sha256 changed"
+        assert "networks.right.har.sha256" in reasons["join"]
+        assert reasons["parse left"].startswith("same inputs as on ")
+        assert changed.runs["parse right"].state.message == reasons["parse right"]
+
+
+def test_models_that_may_not_share_an_input_stop_the_flow_at_once(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setenv("HEFJOIN_WORK", str(tmp_path / "work"))
+    raw = pair()
+    raw["models"][1]["mean"] = [0.0, 0.0, 0.0]
+    write_pair(tmp_path, raw)
+    spec = load_spec(tmp_path / "tiny.yaml")
+    state: Any = join_and_compile(spec, store=str(tmp_path / "store"), sdk="emulator", return_state=True)
+    error = state.result(raise_on_failure=False)
+    assert isinstance(error, JoinError)
+    assert [row.what for row in error.disagreements] == ["mean and std"]
+    runs = task_runs(state.state_details.flow_run_id, 4)
+    assert {name: run.state.name for name, run in runs.items()} == {
+        "fetch": "Completed", "parse left": "Completed", "parse right": "Completed", "check tiny": "Failed",
+    }  # fmt: skip
+    assert runs["check tiny"].run_count == 1
+    assert open_store(str(tmp_path / "store")).list_records("builds") == []

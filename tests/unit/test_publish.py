@@ -1,0 +1,164 @@
+"""Gates, numbered names, and what a gate that failed does not do."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from test_report import make_manifest, write_arrays
+
+from hefjoin.manifest import Frames, Gate, Manifest, Measured, ModelAccuracy, OutputAccuracy, Sdk
+from hefjoin.sdk.toolchain import Toolchain
+from hefjoin.spec import GatesSpec
+from hefjoin.stages.contract import Workplace
+from hefjoin.stages.publish import judge, latest, publish
+from hefjoin.stores import open_store
+
+
+def accuracy(model: str = "left", snr: float = 30.0, agreement: float = 0.98) -> ModelAccuracy:
+    good = OutputAccuracy(layer=f"{model}/a", snr_db=60.0, metric="top-1", agreement=1.0)
+    worst = OutputAccuracy(layer=f"{model}/b", snr_db=snr, metric="top-1", agreement=agreement)
+    return ModelAccuracy(model=model, frames=50, outputs=(good, worst))
+
+
+def measured(source: Any, fps: float = 100.0) -> Measured:
+    first = make_manifest().measured.batches[0].model_copy(update={"fps": fps})
+    return make_manifest().measured.model_copy(update={"source": source, "batches": (first,)})
+
+
+def verdicts(gates: GatesSpec, *models: ModelAccuracy, source: str = "emulator", fps: float = 100.0) -> dict[str, str]:
+    return {gate.name: gate.verdict for gate in judge(gates, models, measured(source, fps))}
+
+
+class TestGates:
+    def test_none_is_set_by_default(self) -> None:
+        assert judge(GatesSpec(), (accuracy(),), measured("device")) == ()
+
+    @pytest.mark.parametrize(("least", "verdict"), [(29.9, "passed"), (30.0, "passed"), (30.1, "failed")])
+    def test_snr_is_that_of_each_models_worst_output(self, least: float, verdict: str) -> None:
+        found = verdicts(GatesSpec(min_snr_db=least), accuracy(), accuracy("right", snr=50))
+        assert found == {"SNR of left": verdict, "SNR of right": "passed"}
+
+    @pytest.mark.parametrize(("most", "verdict"), [(2.5, "passed"), (1.5, "failed"), (0, "failed")])
+    def test_accuracy_drop_without_labels_is_the_disagreement(self, most: float, verdict: str) -> None:
+        found = verdicts(GatesSpec(max_accuracy_drop=most), accuracy(agreement=0.98))
+        assert found == {"accuracy drop of left": verdict}
+
+    def test_accuracy_drop_with_labels_is_the_loss_and_a_gain_passes(self) -> None:
+        gained = accuracy(agreement=0.5).model_copy(update={"float_accuracy": 0.9, "quantized_accuracy": 0.91})
+        lost = gained.model_copy(update={"model": "right", "quantized_accuracy": 0.88})
+        assert verdicts(GatesSpec(max_accuracy_drop=0), gained, lost) == {
+            "accuracy drop of left": "passed",
+            "accuracy drop of right": "failed",
+        }
+
+    @pytest.mark.parametrize(
+        ("source", "fps", "verdict"),
+        [("device", 120, "passed"), ("device", 119, "failed"), ("emulator", 1e6, "not evaluated")],
+    )
+    def test_throughput_counts_on_a_device_only(self, source: str, fps: float, verdict: str) -> None:
+        found = verdicts(GatesSpec(min_fps=120), accuracy(), source=source, fps=fps)
+        assert found == {"throughput at batch 1": verdict}
+
+    def test_throughput_is_that_of_batch_1_wherever_it_stands(self) -> None:
+        eight, one = (
+            make_manifest().measured.batches[0].model_copy(update={"batch_size": size, "fps": fps})
+            for size, fps in ((8, 400.0), (1, 90.0))
+        )
+        on_device = measured("device").model_copy(update={"batches": (eight, one)})
+        (gate,) = judge(GatesSpec(min_fps=100), (accuracy(),), on_device)
+        assert (gate.name, gate.verdict) == ("throughput at batch 1", "failed")
+
+    def test_throughput_without_batch_1_is_not_evaluated(self) -> None:
+        eight = make_manifest().measured.batches[0].model_copy(update={"batch_size": 8, "fps": 400.0})
+        on_device = measured("device").model_copy(update={"batches": (eight,)})
+        (gate,) = judge(GatesSpec(min_fps=100), (accuracy(),), on_device)
+        assert gate.verdict == "not evaluated"
+
+    def test_a_gate_says_what_was_wanted_and_found(self) -> None:
+        (gate,) = judge(GatesSpec(min_snr_db=20), (accuracy(),), measured("emulator"))
+        assert gate == Gate(name="SNR of left", wanted="≥ 20 dB", found="30.0 dB", verdict="passed")
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Workplace:
+    toolchain = Toolchain(sdk=Sdk(provider="emulator", version="1"), python=sys.executable)
+    return Workplace(store=open_store(str(tmp_path / "store")), root=tmp_path / "work", toolchain=toolchain)
+
+
+@pytest.fixture
+def built(place: Workplace, tmp_path: Path) -> Manifest:
+    """A build whose outputs and frames are in the store."""
+    manifest = make_manifest()
+    outputs, frames = write_arrays(manifest, tmp_path)
+    kept = Frames(npy=place.store.put(frames, "npy"), health=manifest.check.evaluation.health)
+    hef = manifest.compiled.hef.model_copy(update={"media": "emulated.hef"})
+    return make_manifest(
+        quantized=manifest.quantized.model_copy(update={"outputs": place.store.put(outputs, "npz")}),
+        check=manifest.check.model_copy(update={"evaluation": kept}),
+        compiled=manifest.compiled.model_copy(update={"hef": hef}),
+    )
+
+
+def another(manifest: Manifest, build_id: str, **changes: Any) -> Manifest:
+    return manifest.model_copy(update={"build_id": build_id, **changes})
+
+
+def test_a_build_is_named_with_manifest_report_and_hef(place: Workplace, built: Manifest, tmp_path: Path) -> None:
+    published = publish(built, place)
+    assert published.record == "names/emulator/resnet-pair/000001"
+    assert published.hef_name == "resnet-pair.emulated.hef"
+    got = place.store.get(published.manifest, tmp_path / "manifest.json")
+    assert Manifest.model_validate_json(got.read_text(encoding="utf-8")) == built
+    report = place.store.get(published.report, tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "resnet-pair" in report
+    assert latest(place.store, "emulator", "resnet-pair") == published
+    assert list(place.root.iterdir()) == []
+
+
+def test_the_next_build_has_the_next_number_and_is_the_latest(place: Workplace, built: Manifest) -> None:
+    for number in (1, 9, 41):
+        place.store.create_record(f"names/emulator/resnet-pair/{number:06d}", {})
+    published = publish(built, place)
+    assert published.record == "names/emulator/resnet-pair/000042"
+    assert latest(place.store, "emulator", "resnet-pair") == published
+
+
+def test_emulated_and_real_builds_have_rows_of_their_own(place: Workplace, built: Manifest) -> None:
+    publish(built, place)
+    assert publish(another(built, "real", sdk=Sdk(provider="dfc", version="3.33.0")), place).record == (
+        "names/dfc/resnet-pair/000001"
+    )
+    newest = latest(place.store, "emulator", "resnet-pair")
+    assert newest is not None
+    assert newest.build_id == built.build_id
+
+
+def test_two_at_once_get_two_numbers(place: Workplace, built: Manifest) -> None:
+    barrier = threading.Barrier(2, timeout=60)
+
+    def run(build_id: str) -> str:
+        barrier.wait()
+        return publish(another(built, build_id), place).record
+
+    with ThreadPoolExecutor(2) as pool:
+        found = list(pool.map(run, ["b1", "b2"]))
+    assert sorted(found) == ["names/emulator/resnet-pair/000001", "names/emulator/resnet-pair/000002"]
+
+
+@pytest.mark.parametrize(("verdict", "is_named"), [("not evaluated", True), ("failed", False)])
+def test_a_failed_gate_keeps_the_artifacts_and_makes_no_name(
+    place: Workplace, built: Manifest, verdict: Any, is_named: bool
+) -> None:
+    gate = Gate(name="SNR of left", wanted="≥ 20 dB", found="12 dB", verdict=verdict)
+    published = publish(another(built, "b1", gates=(gate,)), place)
+    assert place.store.has(published.manifest)
+    assert place.store.has(published.report)
+    assert place.store.read_record("builds/b1") == published.model_copy(update={"record": ""}).model_dump(mode="json")
+    assert bool(published.record) is is_named
+    assert bool(place.store.list_records("names")) is is_named
+    assert (latest(place.store, "emulator", "resnet-pair") is not None) is is_named
