@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from flows.build import Build
 
+GATE_FAILED = 7
 INTERRUPTED = 130
 
 
@@ -40,7 +41,7 @@ def command(function: Callable[..., Any]) -> Callable[..., Any]:
     @click.pass_obj
     @wraps(function)
     def run(debug: bool, /, **arguments: Any) -> None:
-        from hefjoin.errors import HefJoinError
+        from hefjoin.errors import HefJoinError, ToolchainError
 
         try:
             function(debug=debug, **arguments)
@@ -49,11 +50,22 @@ def command(function: Callable[..., Any]) -> Callable[..., Any]:
                 raise
             click.echo(f"hefjoin: {error}", err=True)
             sys.exit(error.exit_code)
+        except Exception as error:
+            if debug or not _is_lost_server(error):
+                raise
+            click.echo(f"hefjoin: the Prefect server stopped answering ({error}); build again: what was finished is "
+                       "kept and will be reused", err=True)  # fmt: skip
+            sys.exit(ToolchainError.exit_code)
         except KeyboardInterrupt:
             click.echo("hefjoin: interrupted; what was finished is kept and will be reused", err=True)
             sys.exit(INTERRUPTED)
 
     return run
+
+
+def _is_lost_server(error: Exception) -> bool:
+    """Return whether an error comes from Prefect's connection to its server."""
+    return type(error).__module__.partition(".")[0] in ("httpx", "httpcore")
 
 
 @command
@@ -91,13 +103,15 @@ def build(debug: bool, specs: tuple[Path, ...], store: str, sdk: Any, out: Path,
             builds: list[Build] = []
             for spec in loaded:
                 console.begin(spec.name)
-                builds.append(join_and_compile(spec, store=store, sdk=sdk, force=force))
-    for each in builds:
-        folder = lay_out(each, place, out)
-        if as_json:
-            click.echo(json.dumps(each.manifest.model_dump(mode="json"), indent=2))
-        console.show_build(each, folder)
+                done = join_and_compile(spec, store=store, sdk=sdk, force=force)
+                console.show_build(done, lay_out(done, place, out))
+                builds.append(done)
+    if as_json:
+        for done in builds:
+            click.echo(json.dumps(done.manifest.model_dump(mode="json"), indent=2))
     console.show_table(builds)
+    if not all(done.manifest.is_promotable for done in builds):
+        sys.exit(GATE_FAILED)
 
 
 def lay_out(each: Build, store: Any, out: Path) -> Path:

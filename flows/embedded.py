@@ -5,7 +5,7 @@ The rules:
 1. A server named by `PREFECT_API_URL` is used as it is; none is started.
 2. Each home is held by a lock of the operating system, so that two builds at once never share one database.
 3. The child dies with the process that started it, however that ends.
-4. Settings are defaults: what the user set in the environment stays.
+4. Settings are defaults: what the user set in the environment stays. Only the home and the URL are ours.
 """
 
 from __future__ import annotations
@@ -149,7 +149,7 @@ def _server(home: Path) -> Iterator[str]:
         with log.open("wb") as output:
             process = subprocess.Popen(
                 [sys.executable, "-m", "flows.embedded", str(listener.fileno()), str(os.getpid())],
-                env={**os.environ, **SERVER_SETTINGS, "PREFECT_HOME": str(home)},
+                env={**SERVER_SETTINGS, **os.environ, "PREFECT_HOME": str(home)},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,

@@ -6,6 +6,7 @@ float32, 0–255. The one rule: memory does not grow with the number of frames.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import math
 import os
@@ -144,7 +145,13 @@ def write_npy(frames: Frames, path: Path) -> Health:
         health = judge.health()
         temporary.replace(path)
     except OSError as error:
-        raise StoreError(f"the {frames.what} cannot be written to {path}: {error.strerror}") from error
+        raise StoreError(
+            f"the {frames.what} cannot be written to {path}: {error.strerror}. Free space there, or set another folder "
+            "in HEFJOIN_WORK",
+            reason="full" if error.errno == errno.ENOSPC else "refused",
+            uri=str(path),
+            is_transient=False,
+        ) from error
     finally:
         temporary.unlink(missing_ok=True)
     return health

@@ -131,7 +131,9 @@ class Forecast(Record):
 
     models: dict[str, Fit]
     joined: Fit
-    fps: FpsForecast
+    fps: FpsForecast | None
+    fps_note: str = ""
+    """Why there is no forecast of the speed, where there is none."""
 
 
 class Equality(Record):
@@ -243,8 +245,9 @@ class BatchMeasurement(Record):
 class Measured(Record):
     """The HEF as it ran."""
 
-    source: Literal["device", "emulator"]
+    source: Literal["device", "emulator", "not measured"]
     device: str
+    """What measured, or why nothing could."""
     batches: tuple[BatchMeasurement, ...]
     load_average: float
     """Of the host over the last minute, when the measurement began."""

@@ -50,13 +50,13 @@ class ModelSpec(Section):
         "package://<installed package>/<file>.",
         json_schema_extra={"position": 1},
     )
-    mean: list[float] = Field(
+    mean: list[Annotated[float, Field(allow_inf_nan=False)]] = Field(
         default=[],
         max_length=4,
         description="Per channel, on the 0–255 scale; subtracted on the chip. Empty: none.",
         json_schema_extra={"position": 2},
     )
-    std: list[Annotated[float, Field(gt=0)]] = Field(
+    std: list[Annotated[float, Field(gt=0, allow_inf_nan=False)]] = Field(
         default=[],
         max_length=4,
         description="Per channel, on the 0–255 scale; divides after the mean. Empty: none.",
@@ -251,7 +251,7 @@ def cross_field_problems(raw: Mapping[str, Any]) -> list[Problem]:
         if not isinstance(model, Mapping):
             continue
         where = f"models[{index}]"
-        name = str(model.get("name", "")).lower()
+        name = model["name"].lower() if isinstance(model.get("name"), str) else ""
         if name and name in first_use:
             problems.append(
                 Problem(
@@ -270,7 +270,9 @@ def cross_field_problems(raw: Mapping[str, Any]) -> list[Problem]:
 
 def _normalization_problems(where: str, model: Mapping[str, Any]) -> list[Problem]:
     mean, std, shape = (model.get(key) or [] for key in ("mean", "std", "input_shape"))
-    if not all(isinstance(value, Sequence) for value in (mean, std, shape)):
+    if not all(isinstance(value, list | tuple) for value in (mean, std, shape)):
+        return []
+    if not all(isinstance(size, int) for size in shape):
         return []
     problems = []
     if mean and std and len(mean) != len(std):

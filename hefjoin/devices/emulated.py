@@ -45,7 +45,7 @@ class EmulatedDevice:
     ) -> Measured:
         """Time the HEF's graph in repeated rounds after a warm-up."""
         session = self.open(hef)
-        images = np.load(frames, mmap_mode="r")
+        images = quantized(np.load(frames, mmap_mode="r"), hef_file.read(hef).groups[0].inputs[0])
         load = os.getloadavg()[0]
         rounds = max(LEAST_ROUNDS, round(seconds / ROUND_SECONDS))
         batches = []
@@ -77,6 +77,20 @@ class EmulatedDevice:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         graph = hef_file.resource(hef, GRAPH_RESOURCE)
         return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+
+
+def quantized(frames: Array, stream: hef_file.Stream) -> Array:
+    """Return frames as the host sends them: integers of the input stream's type and scale.
+
+    Args:
+        frames: uint8 or float32, (frames, height, width, channels).
+        stream: The HEF's input; `real = (quantized - zero_point) * scale`.
+    """
+    kind = np.dtype(stream.dtype.lower())
+    if frames.dtype == kind and stream.scale == 1 and stream.zero_point == 0:
+        return frames
+    limits = np.iinfo(kind)
+    return np.clip(np.rint(frames / stream.scale) + stream.zero_point, limits.min, limits.max).astype(kind)
 
 
 def _measure(

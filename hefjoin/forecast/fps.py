@@ -11,6 +11,17 @@ import math
 from hefjoin.forecast.fit import chip_facts
 
 
+def outside_fit(hw_arch: str, gops: float) -> str:
+    """Return why there is no forecast for a network, or nothing where there is one."""
+    facts = chip_facts()["fps"]
+    if hw_arch != facts["hw_arch"]:
+        return f"no rule is known for {hw_arch}"
+    if not facts["least_gops"] <= gops <= facts["most_gops"]:
+        known = f"{facts['least_gops']:g}–{facts['most_gops']:g} GOP"
+        return f"{gops:.2g} GOP per frame is outside the networks that the rule was fitted on ({known})"
+    return ""
+
+
 def forecast_fps(
     gops: float, parameters: int, pixels: int, layers: int, *, input_bytes: int, fits_one_context: bool
 ) -> tuple[float, float, float]:

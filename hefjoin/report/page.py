@@ -17,7 +17,7 @@ from markupsafe import Markup
 
 from hefjoin.artifacts import Ref
 from hefjoin.forecast.fit import Fit
-from hefjoin.manifest import Manifest, OutputAccuracy, StageRun, Tensor
+from hefjoin.manifest import Manifest, Measured, OutputAccuracy, StageRun, Tensor
 from hefjoin.report import graph, maps, plots, summary, words
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -103,8 +103,7 @@ def render_page(manifest: Manifest, outputs: Path, frames: Path) -> str:
         quality_source=words.quality_source(manifest),
         graph=graph.draw_graph(manifest.joined, colors),
         resources=_resources(manifest, colors),
-        throughput=plots.plot_throughput(manifest.measured.batches, manifest.measured.source),
-        latency=plots.plot_latency(manifest.measured.batches, manifest.measured.source),
+        **_timings(manifest.measured),
         stages=_stage_bars(manifest.stages),
         scripts=_scripts(manifest),
         warnings=_warnings(manifest),
@@ -233,6 +232,15 @@ def _map_frames(
             pictures.append((f"{each.title}, float", maps.overlay(frame, each.exact[index], each)))
             pictures.append((f"{each.title}, quantized ({source})", maps.overlay(frame, each.rough[index], each)))
         yield MapFrame(index, tuple(pictures))
+
+
+def _timings(measured: Measured) -> dict[str, Markup]:
+    if not measured.batches:
+        return {}
+    return {
+        "throughput": plots.plot_throughput(measured.batches, measured.source),
+        "latency": plots.plot_latency(measured.batches, measured.source),
+    }
 
 
 def _resources(manifest: Manifest, colors: Mapping[str, str]) -> list[Resource]:

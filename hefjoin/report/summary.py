@@ -48,7 +48,7 @@ def figure_rows(manifest: Manifest) -> list[tuple[str, str]]:
     return [
         ("Contexts", words.contexts_text(manifest.compiled)),
         ("Throughput", words.fps_text(manifest.measured)),
-        ("Throughput expected on the chip", words.fps_forecast_text(manifest.forecast.fps)),
+        ("Throughput expected on the chip", words.fps_forecast_text(manifest.forecast)),
     ]
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from hefjoin.forecast.fit import Fit
-    from hefjoin.manifest import Compiled, FpsForecast, Gate, Manifest, Measured, ModelAccuracy, OutputAccuracy
+    from hefjoin.manifest import Compiled, Forecast, Gate, Manifest, Measured, ModelAccuracy, OutputAccuracy
 
 THIN = "\u202f"
 EXACT_DB = 120.0
@@ -129,7 +129,9 @@ def moment_text(iso: str) -> str:
 
 
 def fps_text(measured: Measured) -> str:
-    """Return the throughput at the smallest batch, with its source."""
+    """Return the throughput at the smallest batch, with its source, or that there is none."""
+    if not measured.batches:
+        return measured.source
     batch = min(measured.batches, key=lambda each: each.batch_size)
     return sourced(f"{rate_text(batch.fps)} at batch {batch.batch_size}", measured.source)
 
@@ -139,8 +141,11 @@ def contexts_text(compiled: Compiled) -> str:
     return sourced(plural(compiled.contexts, "context"), compiled.contexts_source)
 
 
-def fps_forecast_text(fps: FpsForecast) -> str:
-    """Return the throughput expected at batch 1, its range, and that it is a forecast."""
+def fps_forecast_text(forecast: Forecast) -> str:
+    """Return the throughput expected at batch 1, its range, and that it is a forecast; or why there is none."""
+    fps = forecast.fps
+    if fps is None:
+        return f"no forecast: {forecast.fps_note}"
     low, high = significant(fps.low_fps, 2), rate_text(fps.high_fps, 2)
     return sourced(f"{rate_text(fps.fps, 2)} at batch 1, likely {low} to {high}", fps.source)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 from importlib.util import find_spec
 from pathlib import Path
@@ -86,13 +87,14 @@ def _in_package(source: str, where: str, problems: list[Problem]) -> Path | None
 
 
 def _from_s3(source: str, cache: Path) -> Path:
+    """Bring an object, or all objects below a prefix, to a folder of their own."""
     from hefjoin.stores.s3 import fetch_object, fetch_objects, list_objects
 
-    cache.mkdir(parents=True, exist_ok=True)
+    folder = cache / hashlib.sha256(source.encode()).hexdigest()[:16]
     if not source.endswith("/"):
-        return fetch_object(source, cache / source.rpartition("/")[2])
-    folder = cache / "frames"
+        folder.mkdir(parents=True, exist_ok=True)
+        return fetch_object(source, folder / source.rpartition("/")[2])
     shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
+    folder.mkdir(parents=True)
     fetch_objects({uri: folder / uri.removeprefix(source).replace("/", "__") for uri in list_objects(source)})
     return folder

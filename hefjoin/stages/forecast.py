@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from hefjoin.forecast.fit import forecast_fit
-from hefjoin.forecast.fps import forecast_fps
+from hefjoin.forecast.fps import forecast_fps, outside_fit
 from hefjoin.manifest import Forecast, FpsForecast, Network
 from hefjoin.spec import HwArch
 from hefjoin.stages.contract import Stage, Workplace
@@ -33,8 +33,10 @@ class ForecastStage(Stage[Forecast]):
         parameters = sum(network.parameters for network in networks)
         height, width, channels = next(iter(networks)).inputs[0].shape
         joined = forecast_fit(self.hw_arch, layers, parameters)
+        gops = 2e-9 * sum(network.macs for network in networks)
+        note = outside_fit(self.hw_arch, gops)
         low, middle, high = forecast_fps(
-            gops=2e-9 * sum(network.macs for network in networks),
+            gops=gops,
             parameters=parameters,
             pixels=height * width,
             layers=layers,
@@ -47,7 +49,8 @@ class ForecastStage(Stage[Forecast]):
                 for name, network in self.networks.items()
             },
             joined=joined,
-            fps=FpsForecast(fps=middle, low_fps=low, high_fps=high),
+            fps=None if note else FpsForecast(fps=middle, low_fps=low, high_fps=high),
+            fps_note=note,
         )
 
     def ensures(self, result: Forecast) -> None:

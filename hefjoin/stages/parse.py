@@ -61,7 +61,7 @@ class Parse(Stage[Network]):
         """Check that the network can take part in a join."""
         if result.hw_arch != self.hw_arch:
             raise InputError(
-                f"{self.name}: the HAR was parsed for {result.hw_arch}, the spec asks for {self.hw_arch}; parse it again"
+                f"{self.name}: the HAR was parsed for {result.hw_arch}, the spec is for {self.hw_arch}; parse it again"
             )
         if result.sdk_version.endswith("-emulator") != (self.sdk.provider == "emulator"):
             raise InputError(

@@ -12,19 +12,19 @@ from uuid import uuid4
 
 def build(spec_path: str, store_uri: str) -> list[bool]:
     """Build a spec; returns for every stage whether it was reused."""
-    from flows.provenance import earlier_keys, machine, versions
+    from flows.provenance import latest_build, machine, versions
     from hefjoin.manifest import Manifest
     from hefjoin.sdk.toolchain import resolve
     from hefjoin.spec import load_spec
     from hefjoin.stages.contract import Workplace
     from hefjoin.stages.fetch import fetch
-    from hefjoin.stages.publish import judge, latest, publish
+    from hefjoin.stages.publish import judge, publish
     from hefjoin.stores import open_store
 
     spec, store, toolchain = load_spec(Path(spec_path)), open_store(store_uri), resolve("emulator")
-    before = latest(store, toolchain.sdk.provider, spec.name)
+    before = latest_build(store, toolchain.sdk.provider, spec.name)
     root = Path(os.environ["HEFJOIN_WORK"])
-    place = Workplace(store=store, root=root, toolchain=toolchain, earlier_keys=earlier_keys(store, before))
+    place = Workplace(store=store, root=root, toolchain=toolchain, earlier_keys=before.keys if before else {})
     fetched = fetch(spec, store, root / "cache" / spec.name)
     parsed = _parse(spec, fetched, place)
     networks = {name: outcome.value for name, outcome in parsed.items()}
@@ -44,7 +44,8 @@ def build(spec_path: str, store_uri: str) -> list[bool]:
         machine=machine(),
         versions=versions(),
     )
-    publish(manifest, place)
+    if before is None or not manifest.repeats(before.manifest):
+        publish(manifest, place)
     return [outcome.run.is_reused for outcome in outcomes]
 
 

@@ -28,9 +28,7 @@ def test_json_is_one_manifest_on_standard_output_and_the_rest_on_standard_error(
     assert again.stderr.count(": reused") == len(manifest.stages)
 
 
-@pytest.mark.parametrize(
-    ("suffix", "kind"), [("left.onnx", "ONNX"), ("tiny.emulated.hef", "HEF")], ids=["onnx", "hef"]
-)
+@pytest.mark.parametrize(("suffix", "kind"), [("left.onnx", "ONNX"), ("tiny.emulated.hef", "HEF")], ids=["onnx", "hef"])
 def test_inspect_says_what_a_file_holds(desk: Desk, suffix: str, kind: str) -> None:
     if suffix.endswith("hef"):
         assert desk.run("build", "tiny.yaml", "--sdk", "emulator").returncode == 0

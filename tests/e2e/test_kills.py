@@ -134,7 +134,7 @@ class TestDeadline:
 def test_a_step_whose_thread_ends_dies_with_it(tmp_path: Path) -> None:
     """The kernel's signal comes with the end of the thread that started the step, so that thread must wait for it."""
     script = tmp_path / "python"
-    script.write_text(f"#!/bin/sh\nexec {sys.executable} \"$@\"\n")
+    script.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
     script.chmod(0o755)
     toolchain = Toolchain(sdk=Sdk(provider="emulator", version="1"), python=str(script))
     model = write_model(tmp_path / "left.onnx", seed=0, classes=4)

@@ -122,7 +122,9 @@ class TestSpecProblems:
 
 
 class TestFrames:
-    def check(self, place: Workplace, calibration: FrameSource, evaluation: FrameSource | None, **mean: Any) -> JoinCheck:
+    def check(
+        self, place: Workplace, calibration: FrameSource, evaluation: FrameSource | None, **mean: Any
+    ) -> JoinCheck:
         branches = tuple(branch(name, **mean) for name in ("left", "right"))
         return perform(Check(branches=branches, calibration=calibration, evaluation=evaluation), place).value
 
@@ -141,9 +143,7 @@ class TestFrames:
     ) -> None:
         found = self.check(place, source(calibration, 12), source(calibration, wanted))
         assert found.evaluation_is_held_out
-        np.testing.assert_array_equal(
-            frames_of(place, found.evaluation.npy, tmp_path), images(20)[12 : 12 + wanted]
-        )
+        np.testing.assert_array_equal(frames_of(place, found.evaluation.npy, tmp_path), images(20)[12 : 12 + wanted])
 
     def test_where_none_are_left_they_serve_twice_and_it_is_said(
         self, place: Workplace, calibration: Path, tmp_path: Path

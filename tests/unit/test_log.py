@@ -134,7 +134,12 @@ class TestFailures:
         assert error.model == "left+right"
         assert error.operators == [["NonZero", "/nz/NonZero"], ["Det", "/head/det"]]
         assert error.nearest_supported == ["/relu", "/head/conv"]
-        for text in ("left+right", "NonZero (node /nz/NonZero)", "Det (node /head/det)", "end_nodes: [/relu, /head/conv]"):
+        for text in (
+            "left+right",
+            "NonZero (node /nz/NonZero)",
+            "Det (node /head/det)",
+            "end_nodes: [/relu, /head/conv]",
+        ):
             assert text in str(error)
 
     def test_without_a_recommendation_the_next_step_is_still_said(self) -> None:

@@ -54,7 +54,9 @@ def script(checked: JoinCheck | None = None, join: Joined | None = None, models:
 
 def test_normalization_names_the_input_that_the_join_left() -> None:
     first = script(join=joined("right/input_layer2"))[0]
-    assert first == "right/normalization1 = normalization([120.5, 115.0, 105.0], [60.0, 58.0, 57.0], right/input_layer2)"
+    assert (
+        first == "right/normalization1 = normalization([120.5, 115.0, 105.0], [60.0, 58.0, 57.0], right/input_layer2)"
+    )
 
 
 def test_without_normalization_there_is_none() -> None:

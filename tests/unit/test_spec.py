@@ -249,7 +249,6 @@ class TestFiles:
             load_spec(tmp_path / "pair.yaml")
 
 
-@pytest.mark.xfail(strict=True, reason="hefjoin/spec.py lets these through or trips over them")
 class TestOnlyRealProblems:
     @pytest.mark.parametrize(("field", "value"), [("mean", math.nan), ("mean", math.inf), ("std", math.inf)])
     def test_a_normalization_is_finite(self, field: str, value: float) -> None:

@@ -191,9 +191,7 @@ class TestReuse:
 class TestWhatChanged:
     def reason(self, place: Workplace, then: Copy, now: Copy) -> str:
         perform(then, place)
-        later = Workplace(
-            store=place.store, root=place.root, toolchain=TOOLCHAIN, earlier_keys={then.title: then.key}
-        )
+        later = Workplace(store=place.store, root=place.root, toolchain=TOOLCHAIN, earlier_keys={then.title: then.key})
         return perform(now, later).run.reason
 
     def test_the_field_is_named(self, place: Workplace, source: Ref) -> None:
@@ -217,9 +215,7 @@ class TestWhatChanged:
         then = Copy(source=source)
         perform(then, place)
         (tmp_path / "store" / "reuse" / "copy" / f"{then.key}.json").write_text(content)
-        later = Workplace(
-            store=place.store, root=place.root, toolchain=TOOLCHAIN, earlier_keys={then.title: then.key}
-        )
+        later = Workplace(store=place.store, root=place.root, toolchain=TOOLCHAIN, earlier_keys={then.title: then.key})
         assert perform(Copy(source=source, suffixes=("two",)), later).run.reason == "built, because it is new"
 
     def test_a_new_version_of_the_stage_is_said(self, place: Workplace, source: Ref) -> None:

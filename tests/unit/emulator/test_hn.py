@@ -103,6 +103,7 @@ def test_layers_say_what_they_took_with_them(tmp_path: Path) -> None:
     assert params["net/conv1"]["params"]["activation"] == "relu"
     assert [params[f"net/conv{n}"]["params"]["elementwise_add"] for n in (1, 2)] == [False, True]
     assert params["net/conv2"]["original_names"] == ["/d", "/s"]
+    assert params["net/dense1"]["params"]["kernel_shape"] == [96, 5]
     assert params["net/input_layer1"]["original_names"] == ["x"]
 
 

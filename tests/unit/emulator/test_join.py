@@ -192,6 +192,21 @@ def test_a_joined_network_may_stand_on_the_right(tmp_path: Path) -> None:
         np.testing.assert_array_equal(got, alone(path, frames)[0])
 
 
+def test_what_the_conversion_to_another_opset_adds_has_a_scope(tmp_path: Path) -> None:
+    """Both networks of opset 13 are converted to 18, where a mean takes its axes from a constant."""
+    names = ["opset 13", "opset 18", "opset 13"]
+    paths = [graphs.save(STRUCTURES[name], tmp_path, str(index)) for index, name in enumerate(names)]
+    runner, *others = (parsed(path, scope) for path, scope in zip(paths, "abc", strict=True))
+    for other in others:
+        runner.join(other, join_action=SHARED)
+    graph = runner._model.graph
+    tensors = {name for item in graph.node for name in (*item.input, *item.output, item.name) if name}
+    assert {name.partition("/")[0] for name in tensors} == {"a", "b", "c"}
+    frames = graphs.frames(1)
+    for got, path in zip(runners.infer(runner, frames), paths, strict=True):
+        np.testing.assert_array_equal(got, alone(path, frames)[0])
+
+
 def test_without_an_action_each_keeps_its_input(tmp_path: Path) -> None:
     path = graphs.save(graphs.small_net(), tmp_path)
     runner = parsed(path, "a")

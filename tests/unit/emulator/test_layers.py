@@ -75,6 +75,25 @@ def test_the_later_of_two_convolutions_takes_their_addition(tmp_path: Path) -> N
     assert layers[1].inputs == ["net/input_layer1", "net/conv1"]
 
 
+def test_a_convolution_stands_behind_what_it_adds(tmp_path: Path) -> None:
+    pool = node("MaxPool", "x", "p", kernel_shape=[1, 1])
+    layers = layers_of(
+        [conv("x", "a", "e"), pool, conv("p", "b", "c"), node("Relu", "b", "r"), node("Add", "a r", "y")], tmp_path
+    )
+    made = {"net/input_layer1"}
+    for layer in layers:
+        assert set(layer.inputs) <= made
+        made.update(layer.outputs)
+    assert layers[-1].name == "conv1"
+
+
+@pytest.mark.parametrize("operator", ["Dropout", "MaxPool"])
+def test_a_second_output_that_nobody_reads_is_none(operator: str, tmp_path: Path) -> None:
+    kernel = {"kernel_shape": [1, 1]} if operator == "MaxPool" else {}
+    nodes = [C, node(operator, "a", "d second", None, **kernel), node("Add", "d a", "y")]
+    assert [len(layer.outputs) for layer in layers_of(nodes, tmp_path)] == [1, 1, 1]
+
+
 def test_an_addition_of_what_others_read_is_a_layer(tmp_path: Path) -> None:
     nodes = [C, conv("x", "b", "e"), node("Add", "a b", "s"), node("Concat", "a b s", "y", axis=1)]
     assert seen(layers_of(nodes, tmp_path)) == ["conv", "conv", "ew_add", "concat"]

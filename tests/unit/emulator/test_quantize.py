@@ -195,6 +195,32 @@ def test_more_bits_are_better(script: str, tmp_path: Path) -> None:
     assert eight + 30 < sixteen  # 8 bits more are worth 48 dB
 
 
+@pytest.mark.parametrize(
+    ("step", "shape", "axis"),
+    [
+        (node("Conv", "x w", "y"), (4, 3, 2, 2), 0),
+        (node("ConvTranspose", "x w", "y"), (3, 4, 2, 2), 1),
+        (node("Gemm", "f w", "y"), (192, 4), 1),
+        (node("Gemm", "f w", "y", transB=1), (4, 192), 0),
+        (node("MatMul", "f w", "y"), (192, 4), 1),
+    ],
+    ids=["conv", "deconv", "gemm", "gemm transposed", "matmul"],
+)
+def test_each_output_feature_has_a_scale_of_its_own(
+    step: onnx.NodeProto, shape: tuple[int, ...], axis: int, tmp_path: Path
+) -> None:
+    kernel = np.moveaxis(np.moveaxis(normal(*shape), axis, -1) * np.float32([1, 1e-1, 1e-2, 1e-3]), -1, axis)
+    head = [node("Flatten", "x", "f")] if len(shape) == 2 else []
+    runner = runners.quantized(network([*head, step], {"w": kernel}), tmp_path, graphs.frames(2))
+    assert runner._quantized is not None
+    held = {item.name.rpartition("::")[2]: item for item in runner._quantized.graph.initializer}
+    others = tuple(index for index in range(len(shape)) if index != axis)
+    scales = np.abs(kernel).max(axis=others) / 127
+    np.testing.assert_allclose(numpy_helper.to_array(held["w/quant_scale"]), scales, rtol=1e-6)
+    wanted = np.rint(np.moveaxis(kernel, axis, -1) / scales)
+    np.testing.assert_array_equal(np.moveaxis(numpy_helper.to_array(held["w/q"]), axis, -1), wanted)
+
+
 def test_precision_is_set_layer_by_layer(tmp_path: Path) -> None:
     script = "quantization_param({conv*}, precision_mode=a8_w4)\nquantization_param(conv2, precision_mode=a16_w16)"
     runner = runners.quantized(deep(), tmp_path, graphs.frames(2), script)
@@ -207,23 +233,23 @@ def test_precision_is_set_layer_by_layer(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "move",
     [
-        node("MaxPool", "r", "m", kernel_shape=[2, 2], strides=[2, 2]),
-        node("Resize", "r _ twice", "m", mode="nearest"),
-        node("Slice", "r one two axis", "m"),
-        node("DepthToSpace", "r", "m", blocksize=2),
+        node("MaxPool", "a", "m", kernel_shape=[2, 2], strides=[2, 2]),
+        node("Resize", "a _ twice", "m", mode="nearest"),
+        node("Slice", "a one two axis", "m"),
+        node("DepthToSpace", "a", "m", blocksize=2),
     ],
     ids=lambda item: item.op_type,
 )
 def test_what_only_moves_values_keeps_their_scale(move: onnx.NodeProto, tmp_path: Path) -> None:
     weights = conv_weights("c", 4, 3, 3, 3)
     weights |= {"twice": np.array([1, 1, 2, 2], np.float32), "one": np.array([1]), "two": np.array([3])}
-    model = network([conv("x", "a", "c"), node("Relu", "a", "r"), move], weights | {"axis": np.array([2])})
+    model = network([conv("x", "a", "c"), move], weights | {"axis": np.array([2])})
     runner = runners.quantized(model, tmp_path, graphs.frames(2))
     codes = list(runner._encodings.values())
     assert codes[2] == codes[1] != codes[0]
     # Exactly what moving the already quantized values gives.
-    cut = network([move], weights | {"axis": np.array([2])}, inputs={"r": (1, 4, 8, 8)}, outputs=["m"])
-    head = network([conv("x", "a", "c"), node("Relu", "a", "r")], weights)
+    cut = network([move], weights | {"axis": np.array([2])}, inputs={"a": (1, 4, 8, 8)}, outputs=["m"])
+    head = network([conv("x", "a", "c")], weights)
     before = runners.quantized(head, tmp_path, graphs.frames(2), name="head")
     (held,) = runners.infer(before, graphs.frames(1), "SDK_QUANTIZED")
     (got,) = runners.infer(runner, graphs.frames(1), "SDK_QUANTIZED")

@@ -112,6 +112,11 @@ def test_cutting_at_the_recommended_end_nodes_parses_and_keeps_every_sound_head(
     assert {cut.original_names[output.name] for output in cut.model.graph.output} == {"d", "r", "y"}
 
 
+def test_an_unsupported_operator_that_no_output_needs_is_left_out(tmp_path: Path) -> None:
+    path = graphs.save(network([node("Sin", "x", "s"), C], W), tmp_path)
+    assert [layer.type for layer in translate(path, "net").layers] == ["conv"]
+
+
 @pytest.mark.parametrize(
     ("nodes", "operator"),
     [
