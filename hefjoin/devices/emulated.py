@@ -19,6 +19,7 @@ import numpy.typing as npt
 from hefjoin.errors import DeviceError
 from hefjoin.formats import hef as hef_file
 from hefjoin.manifest import BatchMeasurement, Measured
+from hefjoin.sessions import open_session
 
 Array = npt.NDArray[Any]
 
@@ -69,14 +70,7 @@ class EmulatedDevice:
                 "chip only. Measure it on a machine with a Hailo-8",
                 is_transient=False,
             )
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = self.threads
-        options.log_severity_level = 3
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        graph = hef_file.resource(hef, GRAPH_RESOURCE)
-        return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+        return open_session(hef_file.resource(hef, GRAPH_RESOURCE), self.threads)
 
 
 def quantized(frames: Array, stream: hef_file.Stream) -> Array:

@@ -14,8 +14,8 @@ import onnx
 from onnx import helper
 
 from hefjoin.emulator import exceptions
-from hefjoin.emulator.graph import Array
-from hefjoin.emulator.session import open_session, with_outputs
+from hefjoin.emulator.graph import Array, with_outputs
+from hefjoin.sessions import open_session
 
 Ranges = dict[str, tuple[float, float]]
 

@@ -38,15 +38,18 @@ from hefjoin.emulator.log import algorithm, duration, say
 from hefjoin.emulator.noise import layer_snr
 from hefjoin.emulator.plan import Plan, plan
 from hefjoin.emulator.quantize import Encoding, quantize, quantized_tensors
-from hefjoin.emulator.session import open_session
 from hefjoin.emulator.translate import translate
 from hefjoin.errors import SpecError
 from hefjoin.formats import har as har_file
 from hefjoin.formats.model_script import Script
 from hefjoin.formats.model_script import parse as parse_script
+from hefjoin.sessions import open_session
 
 SDK_VERSION = f"{_hefjoin_version}-emulator"
 NATIVE_GRAPH, QUANTIZED_GRAPH, OWN_STATE = ".native.onnx", ".quantized.onnx", ".emulator.json"
+
+OWN_FORMAT = 1
+"""Raised when `.emulator.json` changes."""
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 
@@ -146,6 +149,10 @@ class ClientRunner:
             )
         state = States(found.state)
         own = json.loads(har_file.read_member(path, OWN_STATE))
+        if own.get("format") != OWN_FORMAT:
+            raise exceptions.InvalidArgumentsException(
+                f"{path.name} was written by another emulator ({found.sdk_version}); parse its model again"
+            )
         quantized = hef = None
         if state in (States.QUANTIZED_MODEL, States.COMPILED_MODEL):
             data = har_file.read_member(path, QUANTIZED_GRAPH, limit_bytes=1 << 31)
@@ -165,6 +172,7 @@ class ClientRunner:
     def save_har(self, har_path: str | Path) -> None:
         """Write the HAR; an existing file is replaced."""
         own = {
+            "format": OWN_FORMAT,
             "merged_inputs": self._merged,
             "optimized_by": str(self._optimized_by),
             "statistics": self._statistics,
@@ -323,7 +331,7 @@ class ClientRunner:
             raise exceptions.InvalidStateException(
                 f"{inference_context} needs an optimized model, the runner is in {self.state.value}"
             )
-        context = Context(inference_context, open_session(model), model)
+        context = Context(inference_context, open_session(model.SerializeToString()), model)
         try:
             yield context
         finally:

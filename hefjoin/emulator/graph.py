@@ -172,3 +172,16 @@ def _replace(field: object, items: Iterable[object]) -> None:
     kept = list(items)
     del field[:]  # type: ignore[attr-defined]
     field.extend(kept)  # type: ignore[attr-defined]
+
+
+def with_outputs(model: onnx.ModelProto, names: list[str]) -> bytes:
+    """Return the serialized graph with `names` (float32) as its only outputs; the graph is left as it was."""
+    graph = model.graph
+    kept = [*graph.output]
+    del graph.output[:]
+    graph.output.extend(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in names)
+    try:
+        return bytes(model.SerializeToString())
+    finally:
+        del graph.output[:]
+        graph.output.extend(kept)

@@ -11,8 +11,8 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import onnx
 
-from hefjoin.emulator.graph import Array
-from hefjoin.emulator.session import open_session, with_outputs
+from hefjoin.emulator.graph import Array, with_outputs
+from hefjoin.sessions import open_session
 
 EXACT_DB = 120.0
 """What an output without any noise is given: more than 16 bits can show."""

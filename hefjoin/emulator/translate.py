@@ -27,8 +27,8 @@ from hefjoin.emulator.graph import (
     rename_tensors,
 )
 from hefjoin.emulator.layers import Layer, find_layers, unsupported
-from hefjoin.emulator.session import open_session
 from hefjoin.formats import onnx_file
+from hefjoin.sessions import open_session
 
 OPSET = 13
 """Least opset of a translated graph: QuantizeLinear has no channel axis before."""
@@ -237,7 +237,9 @@ def _evaluate(model: onnx.ModelProto, node: onnx.NodeProto, feeds: Mapping[str, 
         opset_imports=model.opset_import,
         ir_version=model.ir_version,
     )
-    found = iter(open_session(shape_inference.infer_shapes(single), threads=1).run(None, dict(feeds)))
+    found = iter(
+        open_session(shape_inference.infer_shapes(single).SerializeToString(), threads=1).run(None, dict(feeds))
+    )
     return [next(found) if name else None for name in node.output]
 
 

@@ -80,7 +80,9 @@ class HarLayer(BaseModel):
             isinstance(kernel, list) and kernel and all(isinstance(size, int) for size in kernel)
         ):
             return 0
-        return math.prod(kernel) + (self.output_shapes[0][-1] if self.output_shapes and self.output_shapes[0] else 0)
+        # (height, width, inputs, outputs); a depthwise kernel's outputs are its inputs times a multiplier.
+        features: int = kernel[-2] * kernel[-1] if self.type == "dw" and len(kernel) > 1 else kernel[-1]
+        return math.prod(kernel) + features
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ from hefjoin.errors import (
 _PROGRESS = re.compile(r"(\w[\w ]*?): +(\d{1,3})% *[|\s].*?(\d+)/(\d+)")
 _LEVEL_DROP = re.compile(r"Reducing optimization level to (\d+)")
 _WARNING = re.compile(r"^\[warning\] +(.*)")
-_UNSUPPORTED = re.compile(r"in op ([^:\s]+): *(\w+) operation is unsupported")
+_UNSUPPORTED = re.compile(r"in op (.+): *([\w.]+) operation is unsupported")
 _END_NODES = re.compile(r"end node names?: *(.+)")
 _RESOURCE = re.compile(r"([\w ]+?): *(\d+)/(\d+)")
 _TOO_MANY = re.compile(r"too many resources: *(\d+) ([\w-]+)")
@@ -92,10 +92,10 @@ def to_error(kind: str, message: str, model: str, log_tail: str) -> HefJoinError
     if kind in ("BackendScriptParserException", "AllocatorScriptParserException"):
         lines = [line for line in message.splitlines() if line.strip()]
         return SpecError([Problem("", line.strip()) for line in lines], where=f"the model script of {model}")
-    if kind in ("MisspellNodeError", "UnsupportedModelError", "InputError"):
-        return InputError(f"{model}: {message}")
     if kind == "InvalidArgumentsException" and "inputs differ" in message:
         return JoinError([], message=f"{model}: {message}")
+    if kind in ("MisspellNodeError", "UnsupportedModelError", "InputError", "InvalidArgumentsException"):
+        return InputError(f"{model}: {message}")
     if kind.startswith("Backend") or kind == "AccelerasNumerizationError":
         return CompileError(f"{model}: the compiler refused ({kind}): {message}", log_tail=log_tail)
     if kind == "MemoryError":

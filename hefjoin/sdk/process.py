@@ -82,7 +82,7 @@ def run_step(
     process = _start(toolchain, request, work)
     _running.add(process)
     try:
-        with (work / f"{action}.log").open("w", encoding="utf-8") as log_file:
+        with (work / f"{action}.log").open("w", buffering=1, encoding="utf-8") as log_file:
             for line in _lines(process, end):
                 found = sdk_log.progress(line)
                 if found is None:

@@ -73,8 +73,9 @@ def emulator_version() -> str:
     assert package is not None
     assert package.origin is not None
     root = Path(package.origin).parent
+    folders = [root / name for name in ("emulator", "formats", "forecast")]
+    code = [path for folder in folders for path in folder.iterdir() if path.suffix in (".py", ".lark", ".toml")]
     digest = hashlib.sha256()
-    for folder in ("emulator", "formats", "forecast"):
-        for path in sorted(path for path in (root / folder).iterdir() if path.suffix in (".py", ".lark", ".toml")):
-            digest.update(path.name.encode() + b"\0" + path.read_bytes())
+    for path in sorted([*code, root / "sessions.py"]):
+        digest.update(path.name.encode() + b"\0" + path.read_bytes())
     return f"{__version__}-emulator+{digest.hexdigest()[:12]}"

@@ -26,7 +26,7 @@ class Benchmark(Stage[Measured]):
     """
 
     stage: ClassVar[str] = "benchmark"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     result: ClassVar[type[Measured]] = Measured
 
     name: str

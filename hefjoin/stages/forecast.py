@@ -19,7 +19,7 @@ class ForecastStage(Stage[Forecast]):
     """
 
     stage: ClassVar[str] = "forecast"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     result: ClassVar[type[Forecast]] = Forecast
 
     networks: dict[str, Network]

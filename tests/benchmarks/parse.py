@@ -8,12 +8,15 @@ from tests.benchmarks.material import Material
 from tests.benchmarks.measure import Row, call, spread
 
 ROUNDS = 9
+LOOP = "for _ in range(15_000_000): pass"
 
 
 def measure(material: Material) -> list[Row]:
     """Return the row of the parse stage."""
     found = call(parse_in_turn, material.scratch, models=material.models, scratch=material.scratch).value
     together, alone = zip(*found, strict=True)
+    loops = call(loops_in_turn, material.scratch).value
+    possible = min(one for one, _ in loops) / min(other for _, other in loops)
     return [
         Row(
             "parse two networks at once ÷ one after the other, wall",
@@ -22,7 +25,7 @@ def measure(material: Material) -> list[Row]:
             "≤",
             0.7,
             f"two threads, each the stage and its SDK process; fastest of {ROUNDS} rounds each: "
-            f"{spread(together)} ÷ {spread(alone)} s",
+            f"{spread(together)} ÷ {spread(alone)} s; two bare loops, to know what the machine allows now: {possible:.2f} ×",
         )
     ]
 
@@ -73,4 +76,23 @@ def parse_in_turn(models: dict[str, str], scratch: str) -> list[tuple[float, flo
             rounds.append((at_once(), alone))
         else:
             rounds.append((at_once(), in_turn()))
+    return rounds
+
+
+def loops_in_turn() -> list[tuple[float, float]]:
+    """Return the same for two processes that only compute: nothing can be more parallel on this machine now."""
+    import subprocess
+    import sys
+    import time
+
+    command = [sys.executable, "-c", LOOP]
+    rounds = []
+    for _ in range(ROUNDS):
+        start = time.perf_counter()
+        for process in [subprocess.Popen(command), subprocess.Popen(command)]:
+            process.wait()
+        middle = time.perf_counter()
+        for _ in range(2):
+            subprocess.run(command, check=True)
+        rounds.append((middle - start, time.perf_counter() - middle))
     return rounds

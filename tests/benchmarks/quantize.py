@@ -157,7 +157,7 @@ def output_snr(ours: str, theirs: str, reference: str, frames: str) -> dict[str,
     import numpy as np
 
     from hefjoin.emulator import ClientRunner, InferenceContext
-    from hefjoin.emulator.session import open_session
+    from hefjoin.sessions import open_session
     from hefjoin.stages.accuracy import snr_db
 
     raw = np.load(frames)

@@ -48,8 +48,8 @@ def frames_per_second(hef: str, har: str, frames: str) -> list[tuple[dict[str, f
     import numpy as np
 
     from hefjoin.devices.emulated import EmulatedDevice
-    from hefjoin.emulator.session import open_session
     from hefjoin.formats.har import read_member
+    from hefjoin.sessions import open_session
 
     raw = np.load(frames)
     int8 = EmulatedDevice(threads=1).open(Path(hef))

@@ -36,10 +36,11 @@ def make_slow(desk: Desk) -> None:
     (desk.folder / "tiny.yaml").write_text(yaml.safe_dump(spec), encoding="utf-8")
 
 
-def quantizing(desk: Desk) -> psutil.Process:
+def quantizing(desk: Desk, build: subprocess.Popen[str]) -> psutil.Process:
     """Return the step that quantizes, once it is at it."""
 
     def found() -> psutil.Process | None:
+        assert build.poll() is None, desk.stderr(build)
         steps = desk.steps("quantize")
         logs = list(desk.work.glob("quantize-*/quantize.log"))
         return steps[0] if steps and logs and "Starting Model Optimization" in logs[0].read_text() else None
@@ -68,7 +69,7 @@ def require_finished_work_is_reused(desk: Desk) -> None:
 def test_a_step_that_is_killed_ends_the_build_with_its_log(desk: Desk) -> None:
     make_slow(desk)
     build = desk.start(*BUILD)
-    quantizing(desk).kill()
+    quantizing(desk, build).kill()
     assert build.wait(SECONDS) == 6
     said = desk.stderr(build)
     assert "the quantize step was killed by SIGKILL" in said
@@ -80,7 +81,7 @@ def test_a_step_that_is_killed_ends_the_build_with_its_log(desk: Desk) -> None:
 def test_a_flow_that_is_killed_takes_its_step_along(desk: Desk) -> None:
     make_slow(desk)
     build = desk.start(*BUILD)
-    step = quantizing(desk)
+    step = quantizing(desk, build)
     build.kill()
     assert build.wait(SOON) == -signal.SIGKILL
     wait_for("end of the step", lambda: not step.is_running(), SOON)
@@ -91,7 +92,7 @@ def test_a_flow_that_is_killed_takes_its_step_along(desk: Desk) -> None:
 def test_a_command_that_is_stopped_takes_step_and_server_along(embedded: Desk, number: signal.Signals) -> None:
     make_slow(embedded)
     build = embedded.start(*BUILD)
-    quantizing(embedded)
+    quantizing(embedded, build)
     assert [process for process in embedded.processes() if "flows.embedded" in command_line(process)]
     build.send_signal(number)
     assert build.wait(SOON) == (-number if number is signal.SIGKILL else 130)

@@ -14,6 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 ALLOWED = {
     "spec": {"errors"},
     "errors": set(),
+    "sessions": set(),
     "artifacts": set(),
     "formats": {"artifacts", "spec", "errors"},
     "forecast": {"artifacts", "errors"},
@@ -22,9 +23,9 @@ ALLOWED = {
     "manifest": {"artifacts", "spec", "errors", "calibration", "forecast"},
     "stores": {"artifacts", "errors"},
     "sdk": {"artifacts", "errors", "manifest"},
-    "devices": {"artifacts", "errors", "manifest", "spec", "formats"},
+    "devices": {"artifacts", "errors", "manifest", "spec", "formats", "sessions"},
     "report": {"artifacts", "errors", "manifest", "spec", "forecast", "calibration"},
-    "emulator": {"forecast", "formats", "errors"},
+    "emulator": {"forecast", "formats", "errors", "sessions"},
     "examples": {"errors", "artifacts"},
     "stages": {
         "artifacts", "calibration", "devices", "errors", "forecast", "formats", "manifest", "report", "sdk", "spec",

@@ -177,7 +177,7 @@ class TestFailures:
             ("MisspellNodeError", "Unable to find nodes in the model: /relu9", InputError),
             ("UnsupportedModelError", "the model has no input", InputError),
             ("InvalidArgumentsException", "inputs differ: (8, 8, 3), (16, 16, 3)", JoinError),
-            ("InvalidArgumentsException", "join_action must be a JoinAction", ToolchainError),
+            ("InvalidArgumentsException", "net_input_shapes names y; the inputs are x", InputError),
             ("AccelerasResourceError", "GPU memory has been exhausted", ToolchainError),
             ("MemoryError", "", ToolchainError),
             ("KeyError", "'net_params'", ToolchainError),

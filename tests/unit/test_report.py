@@ -680,3 +680,14 @@ def test_import_is_cheap() -> None:
         "if {'matplotlib', 'jinja2', 'numpy', 'pydantic', 'PIL'} & set(sys.modules) else 0)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_page_says_why_there_is_no_figure(tmp_path: Path) -> None:
+    manifest = make_manifest()
+    forecast = manifest.forecast.model_copy(update={"fps": None, "fps_note": "0.02 GOP is outside the fit"})
+    measured = manifest.measured.model_copy(update={"source": "not measured", "device": "no device", "batches": ()})
+    bare = manifest.model_copy(update={"forecast": forecast, "measured": measured})
+    page = report.render(bare, *write_arrays(bare, tmp_path))
+    assert "Not measured: no device" in page
+    assert "no forecast: 0.02 GOP is outside the fit" in page
+    assert dict(report.figure_rows(bare))["Throughput"] == "not measured"

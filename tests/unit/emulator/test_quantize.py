@@ -209,7 +209,7 @@ def test_more_bits_are_better(script: str, tmp_path: Path) -> None:
 def test_each_output_feature_has_a_scale_of_its_own(
     step: onnx.NodeProto, shape: tuple[int, ...], axis: int, tmp_path: Path
 ) -> None:
-    kernel = np.moveaxis(np.moveaxis(normal(*shape), axis, -1) * np.float32([1, 1e-1, 1e-2, 1e-3]), -1, axis)
+    kernel = np.moveaxis(np.moveaxis(normal(*shape), axis, -1) * np.array([1, 1e-1, 1e-2, 1e-3], np.float32), -1, axis)
     head = [node("Flatten", "x", "f")] if len(shape) == 2 else []
     runner = runners.quantized(network([*head, step], {"w": kernel}), tmp_path, graphs.frames(2))
     assert runner._quantized is not None

@@ -179,6 +179,14 @@ def test_resize_keeps_its_sizes_when_they_become_scales(sizes: list[int], tmp_pa
         assert_bit_equal(path, normal(*graphs.IMAGE))
 
 
+def test_resize_to_sizes_that_no_scale_gives_holds_the_batch(tmp_path: Path) -> None:
+    """In float32, 14 times (31 / 14) is less than 31."""
+    weights, inputs = W | {"s": np.array([1, 4, 31, 31])}, {"x": (1, 3, 14, 14)}
+    path = graphs.save(network([C, node("Resize", "a _ _ s", "y", mode="linear")], weights, inputs), tmp_path)
+    model = assert_bit_equal(path, normal(1, 3, 14, 14))
+    assert model.graph.input[0].type.tensor_type.shape.dim[0].dim_value == 1
+
+
 def test_a_dynamic_image_size_is_taken_from_the_caller(tmp_path: Path) -> None:
     model = network([C, node("Relu", "a", "y")], W, inputs={"x": ("N", 3, "H", "W")})
     path = graphs.save(model, tmp_path)
