@@ -16,7 +16,7 @@ setup: .venv/ready
 	  || { echo "installing python3-venv"; apt-get update -qq && apt-get install -qy python3-venv; }
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt uv
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable '.[examples,dev]'
+	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --constraint constraints.txt --editable '.[examples,dev]'
 	@touch $@
 
 demo: setup

@@ -28,6 +28,7 @@ from typing import IO
 from hefjoin.errors import ToolchainError
 
 START_SECONDS = 180.0
+ANSWER_SECONDS = 3.0
 STOP_SECONDS = 5.0
 POLL_SECONDS = 0.05
 HOMES = 16
@@ -99,7 +100,11 @@ def _send_what_is_queued() -> None:
 
 
 def _require_answer(url: str) -> None:
-    if not _is_healthy(url):
+    end = time.monotonic() + ANSWER_SECONDS
+    while not _is_healthy(url):
+        if time.monotonic() < end:
+            time.sleep(POLL_SECONDS)
+            continue
         raise ToolchainError(
             f"the Prefect server at PREFECT_API_URL={url} does not answer; start it, or unset the variable to use the "
             "embedded one",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
@@ -130,29 +129,6 @@ class TestDeadline:
         absent = Toolchain(sdk=Sdk(provider="emulator", version="1"), python=str(tmp_path / "absent"))
         with pytest.raises(ToolchainError, match="absent does not start"):
             run_step(absent, "parse", {}, tmp_path, model="left")
-
-
-def test_a_step_whose_thread_ends_dies_with_it(tmp_path: Path) -> None:
-    """The kernel's signal comes with the end of the thread that started the step, so that thread must wait for it."""
-    script = tmp_path / "python"
-    script.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
-    script.chmod(0o755)
-    toolchain = Toolchain(sdk=Sdk(provider="emulator", version="1"), python=str(script))
-    model = write_model(tmp_path / "left.onnx", seed=0, classes=4)
-    arguments = {
-        "model": str(model), "name": "left", "har": str(tmp_path / "x.har"), "hw_arch": "hailo8",
-        "start_nodes": [], "end_nodes": [], "input_shapes": {},
-    }  # fmt: skip
-    ended: list[object] = []
-
-    def work() -> None:
-        ended.append(run_step(toolchain, "parse", arguments, tmp_path, model="left").result)
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    thread.join(SECONDS)
-    assert ended
-    assert (tmp_path / "x.har").is_file()
 
 
 def test_a_step_whose_parent_is_already_gone_does_not_begin(tmp_path: Path) -> None:
