@@ -41,8 +41,8 @@ class Fetched(Record):
 
     models: dict[str, Ref]
     calibration: FrameSource
-    evaluation: FrameSource | None
-    """None: further frames of the calibration set."""
+    evaluation: FrameSource
+    """The calibration set again where the spec names none: then the frames behind the calibration frames."""
 
 
 class Tensor(Record):

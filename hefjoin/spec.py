@@ -276,20 +276,21 @@ def _normalization_problems(where: str, model: Mapping[str, Any]) -> list[Proble
         return []
     problems = []
     if mean and std and len(mean) != len(std):
-        problems.append(Problem(f"{where}.std", f"{_values(std)}, mean has {_values(mean)}"))
+        problems.append(Problem(f"{where}.std", f"{counted(std)}, mean has {counted(mean)}"))
     if len(shape) == 4:
         channels = {shape[1], shape[3]}
         for field, value in (("mean", mean), ("std", std)):
             if value and len(value) not in channels:
                 known = [c for c in (1, 3, 4) if c in channels]
                 has = f"{known[0]} channel{'s' if known[0] > 1 else ''}" if known else f"shape {list(shape)}"
-                problems.append(Problem(f"{where}.{field}", f"{_values(value)}, input has {has}"))
+                problems.append(Problem(f"{where}.{field}", f"{counted(value)}, input has {has}"))
     elif shape:
         problems.append(Problem(f"{where}.input_shape", f"{len(shape)} dimensions, an image input has 4 (batch first)"))
     return problems
 
 
-def _values(items: Sequence[Any]) -> str:
+def counted(items: Sequence[Any]) -> str:
+    """Return `1 value`, `3 values`."""
     return f"{len(items)} value{'s' if len(items) != 1 else ''}"
 
 

@@ -11,6 +11,7 @@ from hefjoin.calibration import Frames as FrameStream
 from hefjoin.calibration import open_frames, write_npy
 from hefjoin.errors import CalibrationError, Disagreement, JoinError, Problem, SpecError
 from hefjoin.manifest import Frames, FrameSource, JoinCheck, Network
+from hefjoin.spec import counted
 from hefjoin.stages.contract import Stage, Workplace
 
 
@@ -49,7 +50,7 @@ class Check(Stage[JoinCheck]):
 
     branches: tuple[Branch, ...]
     calibration: FrameSource
-    evaluation: FrameSource | None
+    evaluation: FrameSource
 
     def requires(self) -> None:
         """List every mean and std that does not fit its network's input, and every disagreement."""
@@ -58,7 +59,7 @@ class Check(Stage[JoinCheck]):
             for field, values in (("mean", branch.mean), ("std", branch.std)):
                 if values and len(values) != branch.channels:
                     has = f"{branch.channels} channel{'s' if branch.channels != 1 else ''}"
-                    problems.append(Problem(f"models[{index}].{field}", f"{len(values)} values, input has {has}"))
+                    problems.append(Problem(f"models[{index}].{field}", f"{counted(values)}, input has {has}"))
             if len(branch.network.inputs[0].shape) != 3:
                 problems.append(
                     Problem(f"models[{index}]", f"its input {branch.network.inputs[0].shape} is not an image")
@@ -126,7 +127,7 @@ class Check(Stage[JoinCheck]):
 
     def _open_evaluation(self, calibration: FrameStream) -> tuple[FrameStream, bool]:
         """Open the evaluation set; where it is the calibration set, behind the calibration frames."""
-        source = self.evaluation or self.calibration
+        source = self.evaluation
         if source.sha256 != self.calibration.sha256:
             return self._open(source, "evaluation set"), True
         try:

@@ -69,7 +69,7 @@ class TestSpec:
         models = pair()["models"]
         models[1] |= {"mean": [1.0], "std": [2.0]}
         rewrite(desk, models=models)
-        assert "models[1].mean: 1 values, input has 3 channels" in refusal(desk, 2)
+        assert "models[1].mean: 1 value, input has 3 channels" in refusal(desk, 2)
 
 
 def not_onnx(path: Path) -> None:

@@ -19,6 +19,7 @@ from hefjoin.stages.contract import Workplace, perform
 from hefjoin.stores import open_store
 from tests.tiny import images
 
+SET = FrameSource(uri="/x", sha256="0", count=1)
 REF = Ref(uri="file:///x", sha256="0" * 64, size_bytes=1, media="har")
 
 
@@ -55,7 +56,7 @@ def frames_of(place: Workplace, ref: Ref, tmp_path: Path) -> Any:
 
 
 def refusal(*branches: Branch) -> JoinError:
-    stage = Check(branches=branches, calibration=FrameSource(uri="/x", sha256="0", count=1), evaluation=None)
+    stage = Check(branches=branches, calibration=SET, evaluation=SET)
     with pytest.raises(JoinError) as caught:
         stage.requires()
     return caught.value
@@ -95,14 +96,12 @@ class TestDisagreements:
 
     def test_a_mean_left_out_equals_a_mean_of_zeros(self) -> None:
         left, right = branch("left", std=(2.0, 2.0, 2.0)), branch("right", mean=(0.0,) * 3, std=(2.0, 2.0, 2.0))
-        Check(
-            branches=(left, right), calibration=FrameSource(uri="/x", sha256="0", count=1), evaluation=None
-        ).requires()
+        Check(branches=(left, right), calibration=SET, evaluation=SET).requires()
 
 
 class TestSpecProblems:
     def problems(self, *branches: Branch) -> dict[str, str]:
-        stage = Check(branches=branches, calibration=FrameSource(uri="/x", sha256="0", count=1), evaluation=None)
+        stage = Check(branches=branches, calibration=SET, evaluation=SET)
         with pytest.raises(SpecError) as caught:
             stage.requires()
         return dict(caught.value.problems)
@@ -126,7 +125,8 @@ class TestFrames:
         self, place: Workplace, calibration: FrameSource, evaluation: FrameSource | None, **mean: Any
     ) -> JoinCheck:
         branches = tuple(branch(name, **mean) for name in ("left", "right"))
-        return perform(Check(branches=branches, calibration=calibration, evaluation=evaluation), place).value
+        stage = Check(branches=branches, calibration=calibration, evaluation=evaluation or calibration)
+        return perform(stage, place).value
 
     def test_are_those_of_the_sets_and_the_input_is_described(
         self, place: Workplace, calibration: Path, tmp_path: Path

@@ -112,7 +112,7 @@ def make_manifest(
         "fetched": Fetched(
             models={model: ref(f"{model}.onnx") for model in models},
             calibration=FrameSource(uri="/data/calibration", sha256="a" * 64, count=64),
-            evaluation=None,
+            evaluation=FrameSource(uri="/data/calibration", sha256="a" * 64, count=64),
         ),
         "models": networks,
         "check": _check(),
