@@ -131,12 +131,12 @@ def quantize(
     runner.load_model_script(script)
     runner.optimize(calibration)
     frames = np.load(evaluation, mmap_mode="r")
+    runner.analyze_noise(np.array(frames[:noise_frames]), batch_size=1, data_count=noise_frames)
     results = {}
     for label, context in (("float", "SDK_FP_OPTIMIZED"), ("quantized", "SDK_QUANTIZED")):
         for index, array in enumerate(_infer(sdk, runner, context, frames)):
             results["{}_{}".format(label, index)] = array.astype(np.float32)
     np.savez(outputs, **results)
-    runner.analyze_noise(np.array(frames[:noise_frames]), batch_size=1, data_count=noise_frames)
     runner.save_har(quantized_har)
     return {"noise": _noise(runner), "script": str(runner.model_script)}
 
