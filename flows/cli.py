@@ -138,11 +138,16 @@ def example(debug: bool, name: str, directory: Path) -> None:
 @command
 @click.argument("file", metavar="FILE", type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
-def inspect(debug: bool, file: Path, as_json: bool) -> None:
+@click.option("--like-hailortcli", is_flag=True, help="A HEF as `hailortcli parse-hef --parse-streams` prints it.")
+def inspect(debug: bool, file: Path, as_json: bool, like_hailortcli: bool) -> None:
     """Say what an ONNX, HAR or HEF file holds, without the vendor's software."""
     del debug
     from flows.inspect import describe, show
+    from hefjoin.formats import hef
 
+    if like_hailortcli:
+        click.echo(hef.like_hailortcli(hef.read(file)), nl=False)
+        return
     found = describe(file)
     click.echo(json.dumps(found, indent=2) if as_json else show(found), nl=as_json)
 

@@ -13,8 +13,8 @@
     └── ToolchainError        SDK absent, untested version, crashed, timed out               exit 6
 
 The one rule: a message says what, where (model and layer), the numbers and the next step, in that order.
-Attributes are for machines, the text is for people. An error survives `to_json` / `from_json`, because it
-may be raised in another process than the one that shows it.
+Attributes are for machines, the text is for people. An error survives pickling, because it may be raised in another
+process than the one that shows it.
 """
 
 from __future__ import annotations
@@ -56,16 +56,7 @@ class HefJoinError(Exception):
             setattr(self, name, value)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild, (type(self).__name__, self.message, self.attributes)
-
-    def to_json(self) -> dict[str, Any]:
-        """Return `{"error": class name, "message": …, "attributes": {…}}`, all of it JSON."""
-        return {"error": type(self).__name__, "message": self.message, "attributes": self.attributes}
-
-    @staticmethod
-    def from_json(record: Mapping[str, Any]) -> HefJoinError:
-        """Rebuild what `to_json` wrote."""
-        return _rebuild(record["error"], record["message"], dict(record.get("attributes", {})))
+        return _rebuild, (type(self), self.message, self.attributes)
 
 
 class InputError(HefJoinError):
@@ -150,15 +141,5 @@ class ToolchainError(HefJoinError):
     log_tail: str
 
 
-def _rebuild(name: str, message: str, attributes: dict[str, Any]) -> HefJoinError:
-    kinds = {cls.__name__: cls for cls in _subclasses(HefJoinError)}
-    cls = kinds.get(name)
-    if cls is None:
-        return ToolchainError(f"{name}: {message}", **attributes)
-    if issubclass(cls, SpecError | JoinError):
-        return cls(message=message, **attributes)
-    return cls(message, **attributes)
-
-
-def _subclasses(cls: type[HefJoinError]) -> list[type[HefJoinError]]:
-    return [cls, *(deeper for direct in cls.__subclasses__() for deeper in _subclasses(direct))]
+def _rebuild(cls: type[HefJoinError], message: str, attributes: dict[str, Any]) -> HefJoinError:
+    return cls(**attributes, message=message)

@@ -186,18 +186,6 @@ def read_member(path: Path | str, suffix: str, limit_bytes: int = TEXT_LIMIT_BYT
         return archive.read(f"{archive.prefix}{suffix}", limit_bytes)
 
 
-def extract_member(path: Path | str, suffix: str, destination: Path) -> None:
-    """Copy the member `<model name><suffix>` to a file, in chunks, whatever its size.
-
-    Raises:
-        InputError: as `read`; or there is no such member.
-        StoreError: the destination cannot be written; nothing is left of it.
-    """
-    with _open(Path(path)) as archive, _replacing(destination) as stream:
-        for chunk in archive.chunks(f"{archive.prefix}{suffix}"):
-            stream.write(chunk)
-
-
 def write(
     path: Path,
     *,

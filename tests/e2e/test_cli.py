@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from hefjoin.formats import hef
 from hefjoin.manifest import Manifest
 from tests.e2e.conftest import Desk, error_of
 
@@ -57,3 +60,22 @@ def test_an_example_is_ready_to_build(desk: Desk, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert f"hefjoin build {tmp_path}/there/mnist-pair.yaml" in done.stdout
     assert (tmp_path / "there" / "mnist-pair.yaml").is_file()
+
+
+def test_a_hef_is_listed_as_the_vendors_tool_lists_it(desk: Desk) -> None:
+    assert desk.run("build", "tiny.yaml", "--sdk", "emulator").returncode == 0
+    done = desk.run("inspect", "out/tiny/tiny.emulated.hef", "--like-hailortcli")
+    assert done.returncode == 0, done.stderr
+    assert "Network group name: joined_left_right, Single Context" in done.stdout.splitlines()
+
+
+def test_the_article_runs_as_a_program(tmp_path: Path) -> None:
+    program = Path(__file__).parents[2] / "examples" / "article.py"
+    done = subprocess.run([sys.executable, program, tmp_path], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "resnet_v1_18_2/input_layer1 was joined into resnet_v1_18_1/input_layer1" in done.stdout
+    (path,) = tmp_path.glob("*.hef")
+    found = hef.read(path, verify=True)
+    assert found.is_emulated
+    assert [stream.name for stream in found.groups[0].inputs] == ["resnet_v1_18_1/input_layer1"]
+    assert [stream.name for stream in found.groups[0].outputs] == ["resnet_v1_18_1/dense1", "resnet_v1_18_2/dense1"]
