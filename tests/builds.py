@@ -1,0 +1,327 @@
+"""Builds to show: whole manifests, made up, with the arrays that a report draws."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hefjoin.artifacts import Ref
+from hefjoin.calibration import Health
+from hefjoin.forecast.fit import forecast_fit
+from hefjoin.manifest import (
+    BatchMeasurement,
+    Compiled,
+    Equality,
+    Fetched,
+    Forecast,
+    FpsForecast,
+    Frames,
+    FrameSource,
+    Gate,
+    JoinCheck,
+    Joined,
+    LayerNoise,
+    LayerView,
+    Machine,
+    Manifest,
+    Measured,
+    ModelAccuracy,
+    Network,
+    OutputAccuracy,
+    Quantized,
+    Sdk,
+    StageRun,
+    Tensor,
+)
+from hefjoin.report import maps
+from hefjoin.spec import validate_spec
+
+MODELS = ("resnet_a", "resnet_b")
+
+
+def ref(name: str, size_bytes: int = 23_648_135) -> Ref:
+    return Ref(uri=f"s3://bucket/{name}", sha256=f"{sum(name.encode()):064x}", size_bytes=size_bytes, media="har")
+
+
+def layers_of(model: str, kinds: Sequence[str]) -> list[LayerView]:
+    counts: dict[str, int] = {}
+    made: list[LayerView] = []
+    for kind in kinds:
+        counts[kind] = counts.get(kind, 0) + 1
+        weights = 590_080 if kind in ("conv", "dense") else 640 if kind == "dw" else 0
+        made.append(
+            LayerView(
+                name=f"{model}/{kind}{counts[kind]}",
+                type=kind,
+                inputs=(made[-1].name if made else f"{model}/input_layer1",),
+                parameters=weights,
+                macs=weights * 196,
+            )
+        )
+    return made
+
+
+RESNET = ["conv", "maxpool", *["conv"] * 19, "avgpool", "dense"]
+DETECTOR = [
+    "conv",
+    *["conv", "dw"] * 13,
+    "add",
+    "conv",
+    "resize",
+    "add",
+    *["dw", "conv", "avgpool"] * 4,
+    "deconv",
+] * 2
+
+
+def make_manifest(
+    models: Sequence[str] = MODELS,
+    kinds: Sequence[str] = RESNET,
+    output_shape: tuple[int, ...] = (1000,),
+    **changes: Any,
+) -> Manifest:
+    """A build of two networks by the emulator, without labels; `changes` replace whole records."""
+    output = f"{kinds[-1]}{list(kinds).count(kinds[-1])}"
+    networks = {model: _network(model, layers_of(model, kinds), output_shape, output) for model in models}
+    everything = [layer for network in networks.values() for layer in network.layers]
+    joined = _network(models[0], everything, output_shape, output).model_copy(
+        update={"outputs": tuple(network.outputs[0] for network in networks.values()), "scopes": tuple(models)}
+    )
+    is_map = len(output_shape) == 3
+    rng = np.random.default_rng(1)
+    records: dict[str, Any] = {
+        "build_id": "20251123-071400-3f9a",
+        "created_at": "2025-11-23T07:14:00Z",
+        "sdk": Sdk(provider="emulator", version="0.1.0+5c1e"),
+        "spec": make_spec(MODELS),
+        "fetched": Fetched(
+            models={model: ref(f"{model}.onnx") for model in models},
+            calibration=FrameSource(uri="/data/calibration", sha256="a" * 64, count=64),
+            evaluation=FrameSource(uri="/data/calibration", sha256="a" * 64, count=64),
+        ),
+        "models": networks,
+        "check": _check(),
+        "forecast": Forecast(
+            models={model: forecast_fit("hailo8", 23, 11_684_712) for model in models},
+            joined=forecast_fit("hailo8", 46, 23_369_424),
+            fps=FpsForecast(fps=812.0, low_fps=430.0, high_fps=1530.0),
+        ),
+        "joined": Joined(
+            name="resnet_pair",
+            network=joined,
+            input_layer=f"{models[0]}/input_layer1",
+            model_of_output={f"{model}/{output}": model for model in models},
+            equality=tuple(
+                Equality(model=m, layer=f"{m}/{output}", frames=8, max_abs_difference=0.0, is_bit_equal=True)
+                for m in models
+            ),
+        ),
+        "quantized": Quantized(
+            har=ref("quantized.har", 117_207_040),
+            script="normalization1 = normalization([123.675, 116.28, 103.53], [58.395, 57.12, 57.375])\n",
+            requested_level=2,
+            effective_level=0,
+            accuracy=tuple(
+                ModelAccuracy(
+                    model=model,
+                    frames=64,
+                    outputs=(
+                        OutputAccuracy(
+                            layer=f"{model}/{output}",
+                            snr_db=31.24 - 2 * index,
+                            metric="mask IoU at 0.5" if is_map else "top-1",
+                            agreement=0.984375 - 0.05 * index,
+                        ),
+                    ),
+                )
+                for index, model in enumerate(models)
+            ),
+            layer_noise=tuple(
+                LayerNoise(layer=layer.name, snr_db=float(44 - 0.6 * (place % 23) + rng.normal(0, 1)))
+                for place, layer in enumerate(everything)
+            ),
+            outputs=ref("outputs.npz"),
+            warnings=("conv3 of resnet_b has a weight range 40 times its median",),
+        ),
+        "compiled": Compiled(
+            hef=ref("x.hef"),
+            contexts=1,
+            contexts_source="forecast",
+            script="normalization1 = normalization([123.675, 116.28, 103.53], [58.395, 57.12, 57.375])\n"
+            "context_switch_param(mode=disabled)\n",
+            sdk_version="3.33.0-emulator",
+            is_emulated=True,
+            warnings=(),
+        ),
+        "measured": _measured("emulator"),
+        "gates": (
+            Gate(name="SNR of resnet_a", wanted="≥ 20 dB", found="31.2 dB", verdict="passed"),
+            Gate(
+                name="throughput at batch 1",
+                wanted="≥ 300 FPS on a device",
+                found="not measured on a device",
+                verdict="not evaluated",
+            ),
+        ),
+        "stages": _stages(models),
+        "machine": Machine(host="builder-1", platform="Linux-6.1-x86_64", cpu="AMD EPYC 7R13", cores=2),
+        "versions": {"hefjoin": "0.1.0", "numpy": "2.3.1", "onnx": "1.23.0", "onnxruntime": "1.32.0"},
+        "parent": "20251122-101500-11aa",
+    }
+    return Manifest(**{**records, **changes})
+
+
+def make_spec(models: Sequence[str]) -> Any:
+    return validate_spec(
+        {
+            "name": "resnet-pair",
+            "models": [{"name": model, "source": f"{model}.onnx", "mean": [1.0, 2.0, 3.0]} for model in models],
+            "calibration": {"source": "calibration", "count": 64},
+            "gates": {"min_snr_db": 20, "min_fps": 300},
+        }
+    )
+
+
+def _network(model: str, layers: Sequence[LayerView], output_shape: tuple[int, ...], output: str) -> Network:
+    return Network(
+        har=ref(f"{model}.har"),
+        scopes=(model,),
+        state="hailo_model",
+        hw_arch="hailo8",
+        sdk_version="3.33.0-emulator",
+        inputs=(Tensor(layer=f"{model}/input_layer1", original_name="input.1", shape=(224, 224, 3)),),
+        outputs=(Tensor(layer=f"{model}/{output}", original_name="191", shape=output_shape),),
+        layers=tuple(layers),
+    )
+
+
+def _check() -> JoinCheck:
+    health = Health(
+        requested=64,
+        count=48,
+        dtype="uint8",
+        min=0.0,
+        max=255.0,
+        mean=(121.4, 113.9, 101.2),
+        std=(62.1, 60.8, 64.4),
+        duplicates=2,
+        blanks=0,
+        looks_normalised=False,
+        notes=("64 frames asked for, 48 there: all of them are used", "2 of 48 frames are exact copies"),
+    )
+    frames = Frames(npy=ref("frames.npy"), health=health)
+    return JoinCheck(
+        height=224,
+        width=224,
+        channels=3,
+        mean=(123.675, 116.28, 103.53),
+        std=(58.395, 57.12, 57.375),
+        color="rgb",
+        agreements=("input shape (height, width, channels): 224 × 224 × 3", "color: rgb"),
+        calibration=frames,
+        evaluation=frames,
+        evaluation_is_held_out=True,
+    )
+
+
+def _measured(source: Any) -> Measured:
+    batches = tuple(
+        BatchMeasurement(
+            batch_size=size,
+            rounds_fps=tuple(fps + step for step in (-3.1, -1.0, 0.2, 0.9, 2.6, 4.0)),
+            fps=fps + 0.55,
+            fps_low=fps - 0.7,
+            fps_high=fps + 2.2,
+            latency_p50_ms=1000 * size / fps,
+            latency_p95_ms=1100 * size / fps,
+            latency_p99_ms=1400 * size / fps,
+        )
+        for size, fps in ((1, 41.2), (8, 55.9))
+    )
+    device = "ONNX Runtime on 2 threads" if source == "emulator" else "Hailo-8 at 0000:01:00.0"
+    return Measured(source=source, device=device, batches=batches, load_average=0.42)
+
+
+def _stages(models: Sequence[str]) -> tuple[StageRun, ...]:
+    reused = "same inputs as build 20251122-101500-11aa"
+    rows = [
+        *(("parse", model, 2.4, True, reused) for model in models),
+        ("check", "", 0.034, True, reused),
+        ("join", "", 3.1, True, reused),
+        ("quantize", "", 95.0, False, "built, because the script changed"),
+        ("compile", "", 1.3, False, "forced"),
+    ]
+    return tuple(
+        StageRun(stage=stage, subject=subject, key="0" * 64, seconds=seconds, is_reused=is_reused, reason=reason)
+        for stage, subject, seconds, is_reused, reason in rows
+    )
+
+
+def device_manifest() -> Manifest:
+    """The same build by the vendor's compiler, measured on a chip."""
+    emulated = make_manifest()
+    return make_manifest(
+        sdk=Sdk(provider="dfc", version="3.33.0"),
+        measured=_measured("device").model_copy(update={"power_w": 2.71, "temperature_c": 48.2}),
+        compiled=emulated.compiled.model_copy(
+            update={"contexts_source": "device", "sdk_version": "3.33.0", "is_emulated": False}
+        ),
+    )
+
+
+def failed_manifest() -> Manifest:
+    """A build whose second model is too noisy."""
+    return make_manifest(
+        gates=(
+            Gate(name="SNR of resnet_a", wanted="≥ 30 dB", found="31.2 dB", verdict="passed"),
+            Gate(name="SNR of resnet_b", wanted="≥ 30 dB", found="29.2 dB", verdict="failed"),
+        )
+    )
+
+
+def labelled_manifest() -> Manifest:
+    """A build whose evaluation set has labels; quantizing even gained a little on the second model."""
+    quantized = make_manifest().quantized
+    return make_manifest(
+        quantized=quantized.model_copy(
+            update={
+                "accuracy": tuple(
+                    each.model_copy(
+                        update={
+                            "frames": 1000,
+                            "float_accuracy": 0.969,
+                            "quantized_accuracy": 0.966 + 0.004 * index,
+                        }
+                    )
+                    for index, each in enumerate(quantized.accuracy)
+                )
+            }
+        )
+    )
+
+
+def maps_manifest() -> Manifest:
+    """Two text detectors of a hundred layers."""
+    return make_manifest(kinds=DETECTOR, output_shape=(64, 64, 1))
+
+
+def write_arrays(manifest: Manifest, folder: Path, frames: int = 12) -> tuple[Path, Path]:
+    """Write outputs and frames as a build would."""
+    rng = np.random.default_rng(7)
+    arrays: dict[str, np.ndarray[Any, Any]] = {}
+    for index, tensor in enumerate(manifest.joined.network.outputs):
+        if maps.is_map(tensor.shape):
+            exact = np.zeros((frames, *tensor.shape), np.float32)
+            for frame in range(2, frames):
+                exact[frame, 10 + frame : 18 + frame, 8 : 40 + frame] = 0.95
+        else:
+            exact = rng.normal(0, 3, (frames, *tensor.shape)).astype(np.float32)
+        arrays[f"float_{index}"] = exact
+        arrays[f"quantized_{index}"] = exact + rng.normal(0, 0.08, exact.shape).astype(np.float32)
+    np.savez(folder / "outputs.npz", allow_pickle=False, **arrays)
+    ramp = np.linspace(0, 255, 224 * 224 * 3).reshape(1, 224, 224, 3)
+    np.save(folder / "frames.npy", np.repeat(ramp, frames, axis=0).astype(np.uint8))
+    return folder / "outputs.npz", folder / "frames.npy"

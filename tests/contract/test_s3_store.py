@@ -1,0 +1,332 @@
+"""The contract on S3, and what only a server can do to a store.
+
+S3 is moto's real HTTP server on loopback. It forgives much, so a server that ignores If-None-Match, loses an
+answer or refuses a request is played by `Front`: a real HTTP server before moto, which meddles with the traffic.
+"""
+
+import os
+from collections.abc import Callable, Iterator
+from http.client import HTTPConnection
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any, ClassVar
+from urllib.request import Request, urlopen
+
+import boto3
+import pytest
+from moto.server import ThreadedMotoServer
+from store_contract import StoreContract, refusal
+
+from hefjoin.artifacts import Ref
+from hefjoin.stores import Store, open_store
+from hefjoin.stores.s3 import fetch_object, fetch_objects, list_objects
+
+REFUSALS = [
+    (503, "SlowDown", "unavailable"),
+    (500, "InternalError", "unavailable"),
+    (403, "RequestTimeTooSkewed", "clock"),
+    (403, "SignatureDoesNotMatch", "credentials"),
+    (400, "ExpiredToken", "credentials"),
+    (403, "AccessDenied", "permission"),
+    (403, "SomethingNew", "permission"),
+    (507, "InsufficientStorage", "full"),
+    (501, "NotImplemented", "unsupported"),
+    (400, "SomethingNew", "refused"),
+]
+"""HTTP status, S3 error code, the reason that it must become."""
+
+
+@pytest.fixture(scope="module")
+def moto() -> Iterator[str]:
+    """The address of moto's server."""
+    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def client(moto: str) -> Iterator[Any]:
+    """A boto3 client of moto, to which the environment points for the whole module."""
+    settings = {
+        "AWS_ENDPOINT_URL": moto,
+        "AWS_ACCESS_KEY_ID": "key",
+        "AWS_SECRET_ACCESS_KEY": "secret",
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "AWS_CONFIG_FILE": os.devnull,
+        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+        "AWS_MAX_ATTEMPTS": "1",
+    }
+    with pytest.MonkeyPatch.context() as environment:
+        for name in [name for name in os.environ if name.startswith("AWS_")]:
+            environment.delenv(name)
+        for name, value in settings.items():
+            environment.setenv(name, value)
+        client = boto3.session.Session().client("s3")
+        yield client
+        client.close()
+
+
+@pytest.fixture
+def bucket(moto: str, client: Any) -> Any:
+    """An empty bucket `models`, alone on moto: the client that sees what lies in it."""
+    tell(f"{moto}/moto-api/reset")
+    client.create_bucket(Bucket="models")
+    return client
+
+
+def tell(address: str, body: bytes = b"") -> None:
+    """POST to moto's own controls."""
+    urlopen(Request(address, body, {"Content-Type": "text/plain"})).close()
+
+
+@pytest.fixture(scope="module")
+def opened_store(client: Any) -> Store:
+    """A store for all tests that need no other, since opening takes longer than they do; `bucket` empties it."""
+    return open_store("s3://models/some/prefix/")
+
+
+class TestS3Store(StoreContract):
+    @pytest.fixture
+    def store(self, bucket: Any, opened_store: Store) -> Store:
+        self.client = bucket
+        return opened_store
+
+    def stored(self, store: Store) -> set[str]:
+        listed = self.client.list_objects_v2(Bucket="models").get("Contents", [])
+        return {entry["Key"].removeprefix("some/prefix/") for entry in listed}
+
+    def damage(self, store: Store, ref: Ref) -> None:
+        target = key_of(ref)
+        answer = self.client.get_object(**target)
+        body = bytearray(answer["Body"].read())
+        body[len(body) // 2] ^= 1
+        self.client.put_object(**target, Body=bytes(body), Metadata=answer["Metadata"])
+
+    def remove(self, store: Store, ref: Ref) -> None:
+        self.client.delete_object(**key_of(ref))
+
+    def test_the_digest_is_in_the_metadata(self, store: Store, model: Path, bucket: Any) -> None:
+        ref = store.put(model, "onnx")
+        assert bucket.head_object(**key_of(ref))["Metadata"] == {"sha256": ref.sha256}
+
+    def test_without_a_prefix_the_bucket_is_the_store(self, bucket: Any, model: Path, tmp_path: Path) -> None:
+        store = open_store("s3://models")
+        ref = store.put(model, "onnx")
+        assert ref.uri.startswith("s3://models/objects/sha256/")
+        assert store.get(ref, tmp_path / "copy").read_bytes() == model.read_bytes()
+        assert store.create_record("names/one", {})
+        assert store.list_records("names") == ["names/one"]
+
+    def test_a_missing_bucket_is_named_by_every_call(self, bucket: Any, model: Path, tmp_path: Path) -> None:
+        store = open_store("s3://nowhere/prefix")
+        ref = Ref(uri="", sha256="0" * 64, size_bytes=1, media="onnx")
+        calls: list[Callable[[], object]] = [
+            lambda: store.put(model, "onnx"),
+            lambda: store.get(ref, tmp_path / "copy"),
+            lambda: store.has(ref),
+            lambda: store.create_record("a", {}),
+            lambda: store.replace_record("a", {}),
+            lambda: store.read_record("a"),
+            lambda: store.list_records("a"),
+        ]
+        for call in calls:
+            error = refusal(call)
+            assert (error.attributes["reason"], error.is_transient) == ("bucket", False)
+            assert "s3://nowhere/prefix" in error.message
+            assert "Create the bucket" in error.message
+
+    def test_wrong_credentials_are_named(self, moto: str, store: Store, model: Path) -> None:
+        """moto asks for credentials from the request on which it is told to."""
+        set_auth = f"{moto}/moto-api/reset-auth"
+        tell(set_auth, b"0")
+        try:
+            for call in (lambda: store.put(model, "onnx"), lambda: store.create_record("a", {})):
+                error = refusal(call)
+                assert (error.attributes["reason"], error.is_transient) == ("credentials", False)
+                assert "AWS_ACCESS_KEY_ID" in error.message
+        finally:
+            tell(set_auth, b"inf")
+
+    def test_no_credentials_are_named(self, bucket: Any, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+        monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+        error = refusal(lambda: open_store("s3://models/x").put(model, "onnx"))
+        assert (error.attributes["reason"], error.is_transient) == ("credentials", False)
+
+    @pytest.mark.parametrize(
+        ("variable", "value", "reason"),
+        [("AWS_PROFILE", "nobody", "credentials"), ("AWS_ENDPOINT_URL", "not a url", "settings")],
+    )
+    def test_unusable_settings_are_named_on_opening(
+        self, bucket: Any, monkeypatch: pytest.MonkeyPatch, variable: str, value: str, reason: str
+    ) -> None:
+        monkeypatch.setenv(variable, value)
+        error = refusal(lambda: open_store("s3://models/x"))
+        assert (error.attributes["reason"], error.is_transient) == (reason, False)
+        assert value in error.message
+
+    def test_an_endpoint_out_of_reach_is_worth_another_try(
+        self, bucket: Any, model: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+        error = refusal(lambda: open_store("s3://models/x").put(model, "onnx"))
+        assert (error.attributes["reason"], error.is_transient) == ("unavailable", True)
+        assert "http://127.0.0.1:1" in error.message
+
+
+def key_of(ref: Ref) -> dict[str, str]:
+    return {"Bucket": "models", "Key": f"some/prefix/objects/sha256/{ref.sha256[:2]}/{ref.sha256}.{ref.media}"}
+
+
+class Front(BaseHTTPRequestHandler):
+    """Forwards each request to `upstream`, but for what its class attributes tell it to do."""
+
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    upstream: ClassVar[str]
+    is_blind: ClassVar[bool] = False
+    """Drop If-None-Match, as a server that does not know it."""
+    lost_answers: ClassVar[int] = 0
+    """How many of the next PUTs are carried out and then not answered."""
+    refusals: ClassVar[dict[str, tuple[int, str]]] = {}
+    """For an HTTP method the status and the S3 error code with which it is refused."""
+
+    def forward(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        if self.command in self.refusals:
+            status, code = self.refusals[self.command]
+            return self.answer(status, {}, f"<Error><Code>{code}</Code><Message>no</Message></Error>".encode())
+        if self.is_blind:
+            del self.headers["If-None-Match"]
+        upstream = HTTPConnection(self.upstream)
+        upstream.request(self.command, self.path, body, dict(self.headers))
+        response = upstream.getresponse()
+        content = response.read()
+        upstream.close()
+        if self.command == "PUT" and type(self).lost_answers:
+            type(self).lost_answers -= 1
+            self.close_connection = True
+            return None
+        return self.answer(response.status, dict(response.getheaders()), content)
+
+    def answer(self, status: int, headers: dict[str, str], content: bytes) -> None:
+        self.send_response(status)
+        length = headers.get("Content-Length", str(len(content))) if self.command == "HEAD" else str(len(content))
+        skipped = {"content-length", "connection", "transfer-encoding", "date", "server"}
+        for name, value in headers.items():
+            if name.lower() not in skipped:
+                self.send_header(name, value)
+        self.send_header("Content-Length", length)
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(content)
+
+    do_GET = do_HEAD = do_PUT = do_DELETE = do_POST = forward
+
+    def log_message(self, *_: object) -> None:
+        """Keep quiet."""
+
+
+@pytest.fixture
+def front(bucket: Any, moto: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Front]]:
+    """A server before moto, to which the environment points; its class attributes say how it meddles."""
+
+    class Meddling(Front):
+        upstream = moto.removeprefix("http://")
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Meddling)
+    thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_port}")
+    yield Meddling
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_a_server_that_ignores_if_none_match_is_refused_before_anything_is_written(
+    front: type[Front], bucket: Any, tmp_path: Path
+) -> None:
+    (tmp_path / "model").touch()
+    front.is_blind = True
+    store = open_store("s3://models/x")
+    for call in (
+        lambda: store.create_record("a", {}),
+        lambda: store.replace_record("a", {}),
+        lambda: store.put(tmp_path / "model", "onnx"),
+    ):
+        error = refusal(call)
+        assert (error.attributes["reason"], error.is_transient) == ("unsupported", False)
+        assert "If-None-Match" in error.message
+    assert [entry["Key"] for entry in bucket.list_objects_v2(Bucket="models")["Contents"]] == ["x/.probe"]
+    front.is_blind = False
+    assert store.create_record("a", {})
+
+
+def test_who_lost_the_answer_still_knows_to_have_won(front: type[Front], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "2")
+    store = open_store("s3://models/x")
+    assert store.create_record("before", {})
+    front.lost_answers = 1
+    assert store.create_record("a", {"writer": 1})
+    front.lost_answers = 1
+    assert not store.create_record("a", {"writer": 2})
+    assert store.read_record("a") == {"writer": 1}
+
+
+def test_a_refusal_says_why_and_whether_to_try_again(front: type[Front], tmp_path: Path) -> None:
+    (tmp_path / "model").touch()
+    store = open_store("s3://models/x")
+    for status, code, reason in REFUSALS:
+        front.refusals = dict.fromkeys(("GET", "HEAD", "PUT"), (status, code))
+        for call in (
+            lambda: store.put(tmp_path / "model", "onnx"),
+            lambda: store.create_record("a", {}),
+            lambda: store.read_record("a"),
+        ):
+            error = refusal(call)
+            assert (error.attributes["reason"], error.is_transient) == (reason, reason == "unavailable")
+            assert code in error.message
+            assert "s3://models/x" in error.message
+
+
+def test_a_refused_upload_or_download_says_why(front: type[Front], tmp_path: Path) -> None:
+    """boto3 wraps what goes wrong while it transfers a file."""
+    (tmp_path / "model").touch()
+    store = open_store("s3://models/x")
+    assert store.create_record("a", {})
+    front.refusals = {"PUT": (507, "InsufficientStorage")}
+    error = refusal(lambda: store.put(tmp_path / "model", "onnx"))
+    assert (error.attributes["reason"], error.is_transient) == ("full", False)
+    front.refusals = {}
+    ref = store.put(tmp_path / "model", "onnx")
+    front.refusals = {"GET": (403, "AccessDenied")}
+    error = refusal(lambda: store.get(ref, tmp_path / "out" / "copy"))
+    assert (error.attributes["reason"], error.is_transient) == ("permission", False)
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_objects_that_others_wrote_are_listed_and_fetched(bucket: Any, tmp_path: Path) -> None:
+    for name in ("images/b.png", "images/a ü.png", "images/", "images.txt"):
+        bucket.put_object(Bucket="models", Key=name, Body=name.encode())
+    uris = list_objects("s3://models/images/")
+    assert uris == ["s3://models/images/a ü.png", "s3://models/images/b.png"]
+    fetch_objects({uri: tmp_path / "images" / str(index) for index, uri in enumerate(uris)})
+    assert sorted(path.read_text() for path in (tmp_path / "images").iterdir()) == [
+        "images/a ü.png",
+        "images/b.png",
+    ]
+    destination = tmp_path / "images.txt"
+    assert fetch_object("s3://models/images.txt", destination) == destination
+    assert destination.read_text() == "images.txt"
+
+
+def test_an_object_that_cannot_be_fetched_is_named(bucket: Any, tmp_path: Path) -> None:
+    for uri, reason in {"s3://models/gone.onnx": "missing", "s3://nowhere/model.onnx": "bucket"}.items():
+        error = refusal(lambda uri=uri: fetch_object(uri, tmp_path / "model"))  # type: ignore[misc]
+        assert (error.attributes["reason"], error.is_transient) == (reason, False)
+        assert uri in error.message
+    assert list(tmp_path.iterdir()) == []
