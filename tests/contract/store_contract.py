@@ -1,7 +1,7 @@
 """What every store promises. A test class that inherits `StoreContract` runs all of it on one implementation."""
 
 import hashlib
-import json
+import pickle
 import subprocess
 import sys
 import threading
@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from hefjoin.artifacts import Ref
-from hefjoin.errors import HefJoinError, InputError, StoreError
+from hefjoin.errors import InputError, StoreError
 from hefjoin.stores import Store, open_store
 
 MIB = 1 << 20
@@ -278,9 +278,9 @@ class StoreContract:
 
 
 def refusal(call: Callable[[], object]) -> StoreError:
-    """Return the StoreError that a call raises, after a round trip through JSON, as it may reach a reader."""
+    """Return the StoreError that a call raises, after a round trip through pickle, as it may come from another process."""
     with pytest.raises(StoreError) as caught:
         call()
-    error = HefJoinError.from_json(json.loads(json.dumps(caught.value.to_json())))
+    error = pickle.loads(pickle.dumps(caught.value))
     assert isinstance(error, StoreError)
     return error
