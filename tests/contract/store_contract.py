@@ -278,7 +278,7 @@ class StoreContract:
 
 
 def refusal(call: Callable[[], object]) -> StoreError:
-    """Return the StoreError that a call raises, after a round trip through pickle, as it may come from another process."""
+    """Return the StoreError that a call raises, after a round trip through pickle, as between processes."""
     with pytest.raises(StoreError) as caught:
         call()
     error = pickle.loads(pickle.dumps(caught.value))

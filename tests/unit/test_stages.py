@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import subprocess
 import sys
 import threading
@@ -14,7 +15,7 @@ from typing import Any, ClassVar
 import pytest
 
 from hefjoin.artifacts import Record, Ref
-from hefjoin.errors import CompileError, HefJoinError, InputError, StoreError
+from hefjoin.errors import CompileError, InputError, StoreError
 from hefjoin.manifest import Sdk
 from hefjoin.sdk.toolchain import Toolchain
 from hefjoin.stages.contract import Stage, Workplace, perform, refs
@@ -267,7 +268,7 @@ class TestFailure:
     def test_a_full_disk_is_a_store_error_and_leaves_nothing(self, tmp_path: Path) -> None:
         folders = [str(Path(__file__).parents[2]), str(Path(__file__).parent)]
         script = f"""
-import json, sys
+import json, pickle, sys
 sys.path[:0] = {folders}
 from test_stages import *
 Copy.meddle = lambda work: (work / "big").write_bytes(bytes(1 << 20)) and None
@@ -275,12 +276,12 @@ place = Workplace(store=open_store("store"), root=Path("disk").absolute(), toolc
 try:
     perform(Copy(source=put(place, Path("."), "content")), place)
 except StoreError as error:
-    print(json.dumps([error.to_json(), sorted(files(place.root)), records(place)]))
+    print(json.dumps([pickle.dumps(error).hex(), sorted(files(place.root)), records(place)]))
 """
         command = command_on_small_disk([sys.executable, "-c", script], tmp_path / "disk", "256k")
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
         error, left, kept = json.loads(done.stdout)
-        found = HefJoinError.from_json(error)
+        found = pickle.loads(bytes.fromhex(error))
         assert isinstance(found, StoreError)
         assert (found.reason, found.is_transient) == ("full", False)
         assert "No space left on device" in str(found)
