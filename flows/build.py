@@ -59,7 +59,7 @@ def join_and_compile(spec: BuildSpec, store: str = "artifacts", sdk: Choice = "a
 
     fetched = fetch(site, spec)
     parsing = [parse.submit(site, spec, model, fetched.models[model.name]) for model in spec.models]
-    parsed = {model.name: future.result() for model, future in zip(spec.models, parsing, strict=True)}
+    parsed: dict[str, Any] = {model.name: future.result() for model, future in zip(spec.models, parsing, strict=True)}
     networks = {name: outcome.value for name, outcome in parsed.items()}
     checked = check(site, spec, networks, fetched).result()
     foreseen = forecast(site, spec, networks).result()

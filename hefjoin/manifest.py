@@ -143,6 +143,8 @@ class Equality(Record):
     layer: str
     frames: int
     max_abs_difference: float
+    largest_value: float
+    """Largest absolute value of the output, which the difference is to be seen against."""
     is_bit_equal: bool
 
 
@@ -169,7 +171,7 @@ class OutputAccuracy(Record):
 
 
 class ModelAccuracy(Record):
-    """What quantizing cost one model."""
+    """What quantizing cost one model; labels judge its first output."""
 
     model: str
     frames: int

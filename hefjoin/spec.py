@@ -200,7 +200,8 @@ class GatesSpec(Section):
         default=100.0,
         ge=0,
         le=100,
-        description="Of every model, in percentage points. 100: not gated.",
+        description="Of every model, in percentage points, on the labels of its first output; without labels, of its "
+        "disagreement with the float network. 100: not gated.",
         json_schema_extra={"position": 1},
     )
     min_fps: float = Field(

@@ -115,7 +115,14 @@ def make_manifest(
             input_layer=f"{models[0]}/input_layer1",
             model_of_output={f"{model}/{output}": model for model in models},
             equality=tuple(
-                Equality(model=m, layer=f"{m}/{output}", frames=8, max_abs_difference=0.0, is_bit_equal=True)
+                Equality(
+                    model=m,
+                    layer=f"{m}/{output}",
+                    frames=8,
+                    max_abs_difference=0.0,
+                    largest_value=9.0,
+                    is_bit_equal=True,
+                )
                 for m in models
             ),
         ),

@@ -108,7 +108,7 @@ class ClientRunner:
         self._merged: dict[str, str] = {}
         self._quantized: onnx.ModelProto | None = None
         self._encodings: dict[str, Encoding] = {}
-        self._statistics: dict[str, dict[str, Any]] = {}
+        self._statistics: dict[str, list[float]] = {}
         self._hef: bytes | None = None
         if har is not None:
             self.load_har(har)
@@ -309,10 +309,10 @@ class ClientRunner:
         with algorithm("Layer Noise Analysis"):
             found = layer_snr(reference, self._quantized, tensors, feeds.frames(data_count))
         for name, value in found.items():
-            self._statistics[name] = {"layer_noise_analysis/snr": [value]}
+            self._statistics[f"{name}/layer_noise_analysis/snr"] = [value]
 
-    def get_params_statistics(self) -> dict[str, dict[str, Any]]:
-        """Return statistics by layer; `layer_noise_analysis/snr` is a list of dB."""
+    def get_params_statistics(self) -> dict[str, list[float]]:
+        """Return statistics; `<layer>/layer_noise_analysis/snr` is a list of dB."""
         return self._statistics
 
     @contextmanager

@@ -31,6 +31,14 @@ _UNSUPPORTED = re.compile(r"in op (.+): *([\w.]+) operation is unsupported")
 _END_NODES = re.compile(r"end node names?: *(.+)")
 _RESOURCE = re.compile(r"([\w ]+?): *(\d+)/(\d+)")
 _TOO_MANY = re.compile(r"too many resources: *(\d+) ([\w-]+)")
+_OF_THE_MODEL = (
+    "MisspellNodeError",
+    "UnsupportedModelError",
+    "ParsingWithRecommendationException",
+    "InputError",
+    "InvalidArgumentsException",
+)
+"""Exceptions that say what is wrong with the user's model or spec."""
 _NO_SPACE = "No space left on device"
 _NOISE_OF_TERMINALS = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
@@ -89,16 +97,18 @@ def to_error(kind: str, message: str, model: str, log_tail: str) -> HefJoinError
         return _fit(message, model, log_tail)
     if kind == "BadInputsShape":
         return CalibrationError(f"{model}: {message}")
-    if kind in ("BackendScriptParserException", "AllocatorScriptParserException"):
+    if kind in ("BackendScriptParserException", "AllocatorScriptParserException", "NMSConfigPostprocessException"):
         lines = [line for line in message.splitlines() if line.strip()]
         return SpecError([Problem("", line.strip()) for line in lines], where=f"the model script of {model}")
     if kind == "InvalidArgumentsException" and "inputs differ" in message:
         return JoinError([], message=f"{model}: {message}")
-    if kind in ("MisspellNodeError", "UnsupportedModelError", "InputError", "InvalidArgumentsException"):
-        return InputError(f"{model}: {message}")
+    if kind in _OF_THE_MODEL:
+        found = _END_NODES.search(message)
+        hint = f"\n  end the network before them: end_nodes: [{found[1].strip()}]" if found else ""
+        return InputError(f"{model}: {message}{hint}")
     if kind.startswith("Backend") or kind == "AccelerasNumerizationError":
         return CompileError(f"{model}: the compiler refused ({kind}): {message}", log_tail=log_tail)
-    if kind == "MemoryError":
+    if kind in ("MemoryError", "AccelerasResourceError"):
         return ToolchainError(f"{model}: the step ran out of memory; use a machine with more", log_tail=log_tail)
     return ToolchainError(f"{model}: the SDK raised {kind}: {message}", log_tail=log_tail)
 

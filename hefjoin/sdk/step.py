@@ -99,16 +99,20 @@ def join(
     runner.save_har(har)
     together = _infer(sdk, runner, "SDK_NATIVE", batch)
     outputs = _output_layers(runner)
+    if len(together) != len(outputs):
+        raise RuntimeError("infer gave {} arrays for {} outputs".format(len(together), len(outputs)))
     equality = []
     for (scope, index), layer, joined in zip(_places(outputs), outputs, together):
         side = next(i for i, names in enumerate(scopes) if scope in names.values())
-        difference = np.abs(joined.astype(np.float64) - alone[side][index])
+        exact = alone[side][index]
+        difference = np.abs(joined.astype(np.float64) - exact)
         equality.append(
             {
                 "layer": layer,
                 "frames": len(batch),
                 "max_abs_difference": float(difference.max()),
-                "is_bit_equal": bool(np.array_equal(joined, alone[side][index])),
+                "largest_value": float(np.abs(exact).max()),
+                "is_bit_equal": bool(np.array_equal(joined, exact)),
             }
         )
     return {"name": runner.model_name, "outputs": outputs, "equality": equality}
@@ -131,14 +135,15 @@ def quantize(
     runner.load_model_script(script)
     runner.optimize(calibration)
     frames = np.load(evaluation, mmap_mode="r")
-    runner.analyze_noise(np.array(frames[:noise_frames]), batch_size=1, data_count=noise_frames)
+    sample = np.array(frames[:noise_frames])
+    runner.analyze_noise(sample, batch_size=1, data_count=len(sample))
     results = {}
     for label, context in (("float", "SDK_FP_OPTIMIZED"), ("quantized", "SDK_QUANTIZED")):
         for index, array in enumerate(_infer(sdk, runner, context, frames)):
             results["{}_{}".format(label, index)] = array.astype(np.float32)
     np.savez(outputs, **results)
     runner.save_har(quantized_har)
-    return {"noise": _noise(runner), "script": str(runner.model_script)}
+    return {"noise": _noise(runner), "script": str(runner.model_script), "outputs": _output_layers(runner)}
 
 
 def compile(sdk: Sdk, har: str, script: str, hef: str) -> Dict[str, Any]:
@@ -178,14 +183,22 @@ def _places(outputs: List[str]) -> Iterator[Tuple[str, int]]:
 
 
 def _noise(runner: Any) -> Dict[str, float]:
-    """Return dB by layer; the advanced analysis where it was made, else the simple one."""
+    """Return dB by layer; the advanced analysis where it was made, else the simple one.
+
+    The vendor's statistics are read by one flat key in public scripts, and by layer first in the vendor's own tool.
+    """
     import numpy as np
 
+    statistics = runner.get_params_statistics()
     noise = {}
-    for layer, found in dict(runner.get_params_statistics()).items():
-        value = found.get("layer_noise_analysis/snr", found.get("layer_noise_analysis/partial_snr"))
-        if value is not None:
-            noise[layer] = float(np.min(value))
+    for layer in runner.get_hn_dict()["layers"]:
+        for kind in ("layer_noise_analysis/snr", "layer_noise_analysis/partial_snr"):
+            value = statistics.get("{}/{}".format(layer, kind))
+            if value is None and isinstance(statistics.get(layer), dict):
+                value = statistics[layer].get(kind)
+            if value is not None:
+                noise[layer] = float(np.min(value))
+                break
     return noise
 
 

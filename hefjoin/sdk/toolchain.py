@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 from functools import cache
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
@@ -66,7 +67,7 @@ def _dfc_version(python: str) -> str:
 
 @cache
 def emulator_version() -> str:
-    """Return the emulator's version: that of hefjoin with a digest of the code that decides its numbers."""
+    """Return the emulator's version: that of hefjoin, with a digest of the code and packages that make its numbers."""
     from hefjoin import __version__
 
     package = find_spec("hefjoin")
@@ -76,6 +77,8 @@ def emulator_version() -> str:
     folders = [root / name for name in ("emulator", "formats", "forecast")]
     code = [path for folder in folders for path in folder.iterdir() if path.suffix in (".py", ".lark", ".toml")]
     digest = hashlib.sha256()
-    for path in sorted([*code, root / "sessions.py"]):
+    for name in ("numpy", "onnx", "onnxruntime"):
+        digest.update(f"{name} {version(name)}\0".encode())
+    for path in sorted([*code, root / "sessions.py", root / "sdk" / "step.py"]):
         digest.update(path.name.encode() + b"\0" + path.read_bytes())
     return f"{__version__}-emulator+{digest.hexdigest()[:12]}"

@@ -10,6 +10,7 @@ from typing import ClassVar
 from hefjoin.artifacts import Ref
 from hefjoin.devices import open_device
 from hefjoin.devices.emulated import cpu_name
+from hefjoin.errors import DeviceError
 from hefjoin.manifest import Measured
 from hefjoin.sdk.log import Progress
 from hefjoin.spec import DeviceKind
@@ -62,5 +63,9 @@ class Benchmark(Stage[Measured]):
     def ensures(self, result: Measured) -> None:
         """Check that nothing emulated is taken for a measurement on a device."""
         measured = [batch.batch_size for batch in result.batches]
-        assert measured == (list(self.batch_sizes) if result.source != "not measured" else [])
-        assert (result.source == "emulator") == self.is_emulated
+        wanted = list(self.batch_sizes) if result.source != "not measured" else []
+        if measured != wanted or (result.source == "emulator") != self.is_emulated:
+            raise DeviceError(
+                f"{self.name}: {result.device} measured batch sizes {measured} as {result.source!r}, not {wanted}",
+                is_transient=False,
+            )

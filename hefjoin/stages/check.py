@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from hefjoin.artifacts import Record
 from hefjoin.calibration import Frames as FrameStream
-from hefjoin.calibration import open_frames, write_npy
+from hefjoin.calibration import open_frames, set_sha256, write_npy
 from hefjoin.errors import CalibrationError, Disagreement, JoinError, Problem, SpecError
 from hefjoin.manifest import Frames, FrameSource, JoinCheck, Network
 from hefjoin.spec import counted
@@ -77,6 +77,11 @@ class Check(Stage[JoinCheck]):
         height, width, channels = first.network.inputs[0].shape
         calibration = self._open(self.calibration, "calibration set")
         evaluation, is_held_out = self._open_evaluation(calibration)
+        frames = [
+            _store(stream, name, work, place)
+            for stream, name in ((calibration, "calibration"), (evaluation, "evaluation"))
+        ]
+        self._refuse_changed_sets()
         return JoinCheck(
             height=height,
             width=width,
@@ -85,8 +90,8 @@ class Check(Stage[JoinCheck]):
             std=std,
             color=first.color,
             agreements=tuple(f"{what}: {show(first)}" for what, show, _ in COMPARED),
-            calibration=_store(calibration, "calibration", work, place),
-            evaluation=_store(evaluation, "evaluation", work, place),
+            calibration=frames[0],
+            evaluation=frames[1],
             evaluation_is_held_out=is_held_out,
         )
 
@@ -124,6 +129,14 @@ class Check(Stage[JoinCheck]):
             skip=skip,
             what=what,
         )
+
+    def _refuse_changed_sets(self) -> None:
+        """Refuse a set that is no longer the one its digest was taken of: later builds would reuse these frames."""
+        for source, what in ((self.calibration, "calibration set"), (self.evaluation, "evaluation set")):
+            if set_sha256(Path(source.uri)) != source.sha256:
+                raise CalibrationError(
+                    f"the {what} {source.uri} changed while it was being read; build again when nothing writes to it"
+                )
 
     def _open_evaluation(self, calibration: FrameStream) -> tuple[FrameStream, bool]:
         """Open the evaluation set; where it is the calibration set, behind the calibration frames."""

@@ -121,7 +121,7 @@ def perform(stage: Stage[ResultT], place: Workplace) -> Outcome[ResultT]:
     start = time.monotonic()
     with own_directory(place, stage.title) as work:
         result = stage.run(work, place)
-    stage.ensures(result)
+        stage.ensures(result)
     seconds = round(time.monotonic() - start, 3)
     finished = Finished(
         stage=stage.stage,

@@ -73,9 +73,14 @@ class Join(Stage[Joined]):
         silent = [name for name in self.networks if name not in result.model_of_output.values()]
         if silent:
             raise JoinError([], message=f"{result.name}: the join left no output of {', '.join(silent)}")
+        unproved = set(result.model_of_output) - {row.layer for row in result.equality}
+        if unproved:
+            raise CompileError(f"{result.name}: nothing was compared for {', '.join(sorted(unproved))}", log_tail="")
         exact = self.sdk.provider == "emulator"
         wrong = [
-            row for row in result.equality if not (row.is_bit_equal if exact else row.max_abs_difference <= TOLERANCE)
+            row
+            for row in result.equality
+            if not (row.is_bit_equal if exact else row.max_abs_difference <= TOLERANCE * row.largest_value)
         ]
         if wrong:
             rows = "; ".join(f"{row.layer} by {row.max_abs_difference:.3g}" for row in wrong)

@@ -28,10 +28,18 @@ def judge(gates: GatesSpec, accuracy: tuple[ModelAccuracy, ...], measured: Measu
         if gates.max_accuracy_drop < 100:
             passed = model.drop_points <= gates.max_accuracy_drop
             wanted, drop = f"≤ {gates.max_accuracy_drop:g} points", f"{model.drop_points:.1f} points"
-            found.append(_gate(f"accuracy drop of {model.model}", wanted, drop, passed))
+            found.append(_gate(f"{_drop_of(model)} of {model.model}", wanted, drop, passed))
     if gates.min_fps > 0:
         found.append(_fps_gate(gates.min_fps, measured))
     return tuple(found)
+
+
+def _drop_of(model: ModelAccuracy) -> str:
+    """Return what `drop_points` counts: accuracy on labels, or how far the outputs disagree with the float ones."""
+    if model.float_accuracy is not None:
+        return "accuracy drop"
+    worst = min(model.outputs, key=lambda output: output.agreement)
+    return f"disagreement ({worst.metric})"
 
 
 def _gate(name: str, wanted: str, found: str, passed: bool) -> Gate:

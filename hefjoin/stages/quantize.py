@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from hefjoin.artifacts import Ref
-from hefjoin.errors import CompileError
+from hefjoin.errors import CompileError, InputError
 from hefjoin.manifest import Frames, LayerNoise, ModelAccuracy, Quantized, Sdk
 from hefjoin.sdk import log as sdk_log
 from hefjoin.sdk.process import run_step
@@ -50,6 +50,11 @@ class Quantize(Stage[Quantized]):
             "noise_frames": NOISE_FRAMES,
         }
         found = run_step(place.toolchain, "quantize", arguments, work, model=self.name, on_progress=place.on_progress)
+        if found.result["outputs"] != list(self.model_of_output):
+            raise InputError(
+                f"{self.name}: the model script left the outputs {found.result['outputs']}, "
+                f"{list(self.model_of_output)} were joined; accuracy is judged per joined output"
+            )
         noise = found.result["noise"]
         return Quantized(
             har=place.store.put(work / "quantized.har", "har"),

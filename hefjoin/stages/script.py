@@ -5,8 +5,9 @@ The rule: every name in it was read back from the joined network, none is assume
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
+from hefjoin.errors import Problem, SpecError
 from hefjoin.formats.model_script import Script, merge, parse, scoped
 from hefjoin.manifest import JoinCheck, Joined
 from hefjoin.spec import BuildSpec
@@ -18,13 +19,34 @@ def assemble(spec: BuildSpec, check: JoinCheck, joined: Joined) -> Script:
     Raises:
         SpecError: A script is wrong, cannot be brought under its scope, or contradicts another.
     """
-    generated = [_normalization(check, joined), _optimization(spec, check), _compilation(spec)]
-    own = [
-        scoped(parse(model.script, f"models[{index}].script"), model.name, _feeding(joined, model.name))
-        for index, model in enumerate(spec.models)
-    ]
+    generated = "\n".join((_normalization(check, joined), _optimization(spec, check), _compilation(spec)))
+    own = [parse(model.script, f"models[{index}].script") for index, model in enumerate(spec.models)]
     joint = parse(spec.script, "script")
-    return merge([parse(generated[0], "hefjoin"), *own, parse("\n".join(generated[1:]), "hefjoin"), joint])
+    if problems := [problem for script in (*own, joint) for problem in _said_in_the_spec(script)]:
+        raise SpecError(problems)
+    qualified = [
+        scoped(script, model.name, _feeding(joined, model.name)) for script, model in zip(own, spec.models, strict=True)
+    ]
+    return merge([parse(generated, "hefjoin"), *qualified, joint])
+
+
+def _said_in_the_spec(script: Script) -> Iterator[Problem]:
+    """Yield the commands of a person's script that have a field of the spec, or that the stages cannot judge yet."""
+    for command in script.commands:
+        if command.name == "normalization":
+            yield Problem(
+                command.where, "set mean and std of the model instead; the joined network has one normalization"
+            )
+        elif command.get("calibset_size") is not None:
+            yield Problem(command.where, "set calibration.count instead of calibset_size")
+        elif command.get("optimization_level") is not None and command.name == "model_optimization_flavor":
+            yield Problem(command.where, "set quantization.optimization_level instead")
+        elif command.name in ("nms_postprocess", "logits_layer"):
+            yield Problem(
+                command.where,
+                f"`{command.name}` changes the outputs, which are judged as they were joined; leave it out for now, "
+                "and do it on the host",
+            )
 
 
 def before_optimize(script: Script) -> str:

@@ -125,6 +125,16 @@ class TestDeadline:
         children = psutil.Process().children(recursive=True)
         assert not [child for child in children if str(tmp_path) in command_line(child)]
 
+    def test_what_a_step_started_ends_with_it(self, tmp_path: Path) -> None:
+        """As the DFC starts its compiler, a program of its own."""
+        script = tmp_path / "starter"
+        script.write_text("#!/bin/sh\nsleep 300 &\necho $!\nwait\n")
+        script.chmod(0o755)
+        starter = Toolchain(sdk=Sdk(provider="emulator", version="1"), python=str(script))
+        with pytest.raises(ToolchainError) as caught:
+            run_step(starter, "parse", {}, tmp_path, model="left", deadline_s=1.0)
+        assert not psutil.pid_exists(int(caught.value.log_tail))
+
     def test_a_python_that_does_not_start_is_named(self, tmp_path: Path) -> None:
         absent = Toolchain(sdk=Sdk(provider="emulator", version="1"), python=str(tmp_path / "absent"))
         with pytest.raises(ToolchainError, match="absent does not start"):

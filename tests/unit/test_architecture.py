@@ -23,6 +23,7 @@ ALLOWED = {
     "manifest": {"artifacts", "spec", "errors", "calibration", "forecast"},
     "stores": {"artifacts", "errors"},
     "sdk": {"artifacts", "errors", "manifest"},
+    "doctor": {"artifacts", "sdk"},
     "devices": {"artifacts", "errors", "manifest", "spec", "formats", "sessions"},
     "report": {"artifacts", "errors", "manifest", "spec", "forecast", "calibration"},
     "emulator": {"forecast", "formats", "errors", "sessions"},
@@ -91,6 +92,7 @@ def test_layers_import_downwards_only(folder: str, forbidden: tuple[str, ...]) -
         ("hefjoin", ["prefect", "onnx", "onnxruntime", "boto3", "numpy", "pydantic"]),
         ("flows.cli", ["prefect", "onnx", "onnxruntime", "boto3", "numpy", "pydantic", "rich"]),
         ("hefjoin.spec", ["prefect", "onnx", "onnxruntime", "boto3", "numpy"]),
+        ("hefjoin.doctor", ["prefect", "onnx", "onnxruntime", "boto3", "hefjoin.emulator"]),
         ("hefjoin.stages.parse", ["prefect", "onnxruntime", "boto3", "hefjoin.emulator"]),
     ],
 )

@@ -187,6 +187,15 @@ class TestFrames:
         with pytest.raises(CalibrationError, match=r"32.*16|16.*32"):
             self.check(place, source(tmp_path / "big.npy", 4), None)
 
+    def test_a_set_that_changes_while_it_is_read_is_refused(
+        self, place: Workplace, calibration: Path, tmp_path: Path
+    ) -> None:
+        seen = source(calibration, 4)
+        np.save(calibration, images(21))
+        with pytest.raises(CalibrationError, match="changed while it was being read"):
+            self.check(place, seen, None)
+        assert place.store.list_records("reuse") == []
+
     def test_an_empty_folder_is_refused(self, place: Workplace, tmp_path: Path) -> None:
         (tmp_path / "empty").mkdir()
         with pytest.raises(CalibrationError, match="empty"):

@@ -178,7 +178,7 @@ class TestFailures:
             ("UnsupportedModelError", "the model has no input", InputError),
             ("InvalidArgumentsException", "inputs differ: (8, 8, 3), (16, 16, 3)", JoinError),
             ("InvalidArgumentsException", "net_input_shapes names y; the inputs are x", InputError),
-            ("AccelerasResourceError", "GPU memory has been exhausted", ToolchainError),
+            ("NMSConfigPostprocessException", "the config has 3 outputs", SpecError),
             ("MemoryError", "", ToolchainError),
             ("KeyError", "'net_params'", ToolchainError),
         ],
@@ -189,7 +189,19 @@ class TestFailures:
         error = fail(kind, message)
         assert type(error) is expected
         assert message in str(error)
-        assert str(error).startswith("left+right: ")
+        assert "left+right" in str(error)
+
+    @pytest.mark.parametrize("kind", ["MemoryError", "AccelerasResourceError"])
+    def test_exhausted_memory_says_what_to_do(self, kind: str) -> None:
+        assert "use a machine with more" in str(fail(kind, "GPU memory has been exhausted"))
+
+    def test_the_nodes_that_the_parser_recommends_are_offered(self) -> None:
+        message = (
+            "UnsupportedShuffleLayerError in op /dfl: failed. Try again, using these end node names: /a/Conv, /b/Conv"
+        )
+        error = fail("ParsingWithRecommendationException", message)
+        assert type(error) is InputError
+        assert "end_nodes: [/a/Conv, /b/Conv]" in str(error)
 
     @pytest.mark.parametrize("kind", ["BackendScriptParserException", "AllocatorScriptParserException"])
     def test_a_wrong_model_script_is_a_spec_error_line_by_line(self, kind: str) -> None:

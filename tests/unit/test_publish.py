@@ -46,7 +46,7 @@ class TestGates:
     @pytest.mark.parametrize(("most", "verdict"), [(2.5, "passed"), (1.5, "failed"), (0, "failed")])
     def test_accuracy_drop_without_labels_is_the_disagreement(self, most: float, verdict: str) -> None:
         found = verdicts(GatesSpec(max_accuracy_drop=most), accuracy(agreement=0.98))
-        assert found == {"accuracy drop of left": verdict}
+        assert found == {"disagreement (top-1) of left": verdict}
 
     def test_accuracy_drop_with_labels_is_the_loss_and_a_gain_passes(self) -> None:
         gained = accuracy(agreement=0.5).model_copy(update={"float_accuracy": 0.9, "quantized_accuracy": 0.91})

@@ -109,14 +109,41 @@ class TestOwnScripts:
             script(**changes)
         assert caught.value.problems[0].path.startswith(where)
 
-    def test_two_models_that_want_different_levels_are_told_so(self) -> None:
-        command = "model_optimization_flavor(optimization_level={})"
+    def test_two_models_that_want_different_values_are_told_so(self) -> None:
+        command = "allocator_param(timeout={})"
         with pytest.raises(SpecError) as caught:
-            script(models=[command.format(1), command.format(2)], quantization={"optimization_level": 1})
+            script(models=[command.format(60), command.format(90)])
         (problem,) = caught.value.problems
         assert problem.path.startswith("models[1].script:1:")
-        assert "optimization_level=2" in problem.message
+        assert "timeout=90" in problem.message
         assert "models[0].script:1:" in problem.message
+
+    @pytest.mark.parametrize(
+        ("command", "instead"),
+        [
+            ("n = normalization([0], [1])", "mean and std"),
+            ("model_optimization_config(calibration, batch_size=8, calibset_size=1024)", "calibration.count"),
+            ("model_optimization_flavor(optimization_level=2)", "quantization.optimization_level"),
+            ('nms_postprocess("nms.json", meta_arch=yolov8)', "on the host"),
+            ("x = logits_layer(fc1, softmax, -1, cpu)", "on the host"),
+        ],
+    )
+    def test_what_the_spec_says_is_not_said_twice(self, command: str, instead: str) -> None:
+        with pytest.raises(SpecError) as caught:
+            script(models=["", command])
+        ((path, message),) = caught.value.problems
+        assert path.startswith("models[1].script:1:")
+        assert instead in message
+
+    def test_a_models_own_precision_comes_after_the_general_one(self) -> None:
+        lines = script(
+            models=["quantization_param(conv1, precision_mode=a16_w16)"], quantization={"precision": "a8_w4"}
+        )
+        wanted = [
+            "quantization_param({*}, precision_mode=a8_w4)",
+            "quantization_param(left/conv1, precision_mode=a16_w16)",
+        ]
+        assert [line for line in lines if line.startswith("quantization_param")] == wanted
 
     def test_a_script_against_the_spec_is_told_so(self) -> None:
         with pytest.raises(SpecError, match="mode=enabled"):

@@ -257,6 +257,12 @@ class TestFailure:
         perform(Copy(source=source), place)
         assert list(place.root.iterdir()) == []
 
+    def test_a_broken_promise_leaves_the_logs_too(self, place: Workplace, source: Ref) -> None:
+        with pytest.raises(CompileError):
+            perform(Copy(source=source, words={"bad": "x"}), place)
+        assert [Path(name).name for name in files(place.root)] == ["copy.log"]
+        assert records(place) == []
+
     def test_a_work_folder_that_cannot_be_made_is_a_store_error(self, source: Ref, tmp_path: Path) -> None:
         (tmp_path / "file").touch()
         place = Workplace(store=open_store(str(tmp_path / "store")), root=tmp_path / "file", toolchain=TOOLCHAIN)

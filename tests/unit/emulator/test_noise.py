@@ -53,21 +53,21 @@ def test_noise_is_what_numpy_computes(runner: ClientRunner) -> None:
     runner.analyze_noise(FRAMES)
     found = runner.get_params_statistics()
     names = ["net/conv1", "net/conv2", "net/maxpool1"]
-    assert list(found) == names
+    assert list(found) == [f"{name}/layer_noise_analysis/snr" for name in names]
     assert runner._quantized is not None
     reference = fp_optimize(runner._model, runner._plan(runner._script).normalizations)
     for name, exact, rough in zip(names, values_of(reference, names), values_of(runner._quantized, names), strict=True):
-        assert found[name] == {"layer_noise_analysis/snr": [pytest.approx(graphs.snr_db(exact, rough), abs=1e-3)]}
+        assert found[f"{name}/layer_noise_analysis/snr"] == [pytest.approx(graphs.snr_db(exact, rough), abs=1e-3)]
         assert 20 < graphs.snr_db(exact, rough) < 80
 
 
 def test_noise_of_some_frames_is_that_of_those(runner: ClientRunner) -> None:
     runner.analyze_noise(FRAMES, data_count=2)
-    some = runner.get_params_statistics()["net/conv1"]
+    some = runner.get_params_statistics()["net/conv1/layer_noise_analysis/snr"]
     runner.analyze_noise(FRAMES[:2])
-    assert runner.get_params_statistics()["net/conv1"] == some
+    assert runner.get_params_statistics()["net/conv1/layer_noise_analysis/snr"] == some
     runner.analyze_noise(FRAMES)
-    assert runner.get_params_statistics()["net/conv1"] != some
+    assert runner.get_params_statistics()["net/conv1/layer_noise_analysis/snr"] != some
 
 
 def test_noise_is_kept_in_the_har(runner: ClientRunner, tmp_path: Path) -> None:
