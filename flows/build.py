@@ -12,13 +12,14 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.provenance import latest_build, machine, versions
 from hefjoin.artifacts import Record
+from hefjoin.folders import STORE, work_folder
 from hefjoin.manifest import Manifest, Published
 from hefjoin.sdk.toolchain import Choice, resolve
 from hefjoin.spec import BuildSpec
 from hefjoin.stages.publish import judge
 from hefjoin.stores import open_store
 from tasks import benchmark, check, compile_joined, fetch, forecast, join, parse, publish, quantize
-from tasks.site import Site, work_folder
+from tasks.site import Site
 
 PARALLEL_PARSES = 4
 
@@ -38,7 +39,7 @@ class Build(Record):
     task_runner=ThreadPoolTaskRunner(max_workers=PARALLEL_PARSES),  # type: ignore[arg-type]
     persist_result=False,
 )
-def join_and_compile(spec: BuildSpec, store: str = "artifacts", sdk: Choice = "auto", force: bool = False) -> Build:
+def join_and_compile(spec: BuildSpec, store: str = STORE, sdk: Choice = "auto", force: bool = False) -> Build:
     """Join networks that share one image, quantize them, compile them to one HEF, measure it, publish it.
 
     Args:

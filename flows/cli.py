@@ -80,7 +80,8 @@ def _is_lost_server(error: Exception) -> bool:
 def build(debug: bool, specs: tuple[Path, ...], store: str, sdk: Any, out: Path, force: bool, as_json: bool) -> None:
     """Run the flow join-and-compile on one or more specs."""
     from flows.console import Console
-    from flows.embedded import cache_folder, prefect_api
+    from flows.embedded import prefect_api
+    from hefjoin.folders import cache_folder
     from hefjoin.sdk.process import stop_running_steps
     from hefjoin.sdk.toolchain import resolve
     from hefjoin.spec import load_spec

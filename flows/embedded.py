@@ -55,11 +55,6 @@ SERVER_SETTINGS = {
 }
 
 
-def cache_folder() -> Path:
-    """Return the user's cache folder for hefjoin."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "hefjoin"
-
-
 @contextmanager
 def prefect_api(cache: Path, debug: bool = False) -> Iterator[None]:
     """Make a Prefect API reachable through the environment, before `prefect` is imported.

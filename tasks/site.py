@@ -6,7 +6,6 @@ The rule: a task carries refs and small records only, and says `Reused` where no
 from __future__ import annotations
 
 import logging
-import os
 import time
 from pathlib import Path
 from typing import Any, TypeVar
@@ -30,7 +29,6 @@ logger = logging.getLogger("hefjoin.progress")
 ResultT = TypeVar("ResultT", bound=Record)
 
 PROGRESS_SECONDS = 2.0
-WORK = "HEFJOIN_WORK"
 
 
 class Site(Record):
@@ -46,12 +44,6 @@ class Site(Record):
     def cache(self) -> Path:
         """A folder for what was fetched from afar."""
         return Path(self.work) / "cache"
-
-
-def work_folder() -> Path:
-    """Return the folder under which stages work: `HEFJOIN_WORK`, else one in the user's cache."""
-    default = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "hefjoin" / "work"
-    return Path(os.environ.get(WORK) or default).expanduser()
 
 
 def is_transient(task: Any, task_run: Any, state: State[Any]) -> bool:

@@ -130,7 +130,8 @@ def environment(folder: Path, **changes: str) -> dict[str, str]:
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The home of an embedded server whose database is made; copying it saves every test ten seconds."""
     folder = tmp_path_factory.mktemp("home")
-    code = "from flows.embedded import cache_folder, prefect_api\nwith prefect_api(cache_folder()): pass"
+    imports = "from flows.embedded import prefect_api; from hefjoin.folders import cache_folder"
+    code = f"{imports}\nwith prefect_api(cache_folder()): pass"
     subprocess.run([sys.executable, "-c", code], env=environment(folder), cwd=ROOT, check=True, timeout=240)
     return folder / "cache" / "hefjoin" / "prefect-0"
 

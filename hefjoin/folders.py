@@ -1,0 +1,21 @@
+"""Where hefjoin keeps what it can make again, and where a build's store is unless another is named."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+WORK = "HEFJOIN_WORK"
+"""Environment variable that names the folder under which stages work."""
+STORE = "artifacts"
+"""The store of a build that names none: a folder where the command runs."""
+
+
+def cache_folder() -> Path:
+    """Return the user's cache folder for hefjoin: below `XDG_CACHE_HOME`, else below `~/.cache`."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "hefjoin"
+
+
+def work_folder() -> Path:
+    """Return the folder under which stages work: `HEFJOIN_WORK`, else one in the cache."""
+    return Path(os.environ.get(WORK) or cache_folder() / "work").expanduser()
