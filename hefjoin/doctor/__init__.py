@@ -9,7 +9,6 @@ The rules:
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from hefjoin.doctor import compiler, machine, own, runtime
