@@ -81,6 +81,7 @@ def build(debug: bool, specs: tuple[Path, ...], store: str, sdk: Any, out: Path,
     """Run the flow join-and-compile on one or more specs."""
     from flows.console import Console
     from flows.embedded import prefect_api
+    from hefjoin.errors import InputError
     from hefjoin.folders import cache_folder
     from hefjoin.sdk.process import stop_running_steps
     from hefjoin.sdk.toolchain import resolve
@@ -92,6 +93,8 @@ def build(debug: bool, specs: tuple[Path, ...], store: str, sdk: Any, out: Path,
         raise KeyboardInterrupt
 
     loaded = [load_spec(path) for path in specs]
+    if out.exists() and not out.is_dir():
+        raise InputError(f"--out {out} is a file; a folder is wanted")
     place = open_store(store)
     resolve(sdk)
     signal.signal(signal.SIGTERM, stop)

@@ -154,9 +154,14 @@ class Joined(Record):
     name: str
     network: Network
     input_layer: str
-    model_of_output: dict[str, str]
-    """Which model each output belongs to, in the order of the outputs."""
+    output_layers: tuple[str, ...]
+    """The layers that feed the outputs, in the outputs' order."""
     equality: tuple[Equality, ...]
+
+    @property
+    def model_of_output(self) -> dict[str, str]:
+        """Which model each output belongs to, in the outputs' order: a layer's scope is its model."""
+        return {layer: layer.partition("/")[0] for layer in self.output_layers}
 
 
 class OutputAccuracy(Record):
@@ -186,10 +191,15 @@ class ModelAccuracy(Record):
         return min(output.snr_db for output in self.outputs)
 
     @property
-    def drop_points(self) -> float:
-        """Accuracy lost, in percentage points: on labels where there are some, else of the agreement."""
+    def drop_points(self) -> float | None:
+        """Accuracy lost, in percentage points: on labels where there are some, else what is missing to full agreement.
+
+        None where the outputs are no decisions: a correlation is no share of anything.
+        """
         if self.float_accuracy is not None and self.quantized_accuracy is not None:
             return 100 * (self.float_accuracy - self.quantized_accuracy)
+        if any(output.metric == "correlation" for output in self.outputs):
+            return None
         return 100 * (1 - min(output.agreement for output in self.outputs))
 
 

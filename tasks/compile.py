@@ -20,7 +20,7 @@ def compile_joined(
         har=quantized.har,
         script=before_compile(assemble(spec, checked, joined)),
         single_context=spec.compile.single_context,
-        outputs=tuple(joined.model_of_output),
+        outputs=joined.output_layers,
         sdk=site.toolchain.sdk,
     )
     return run_stage(stage, site)

@@ -13,7 +13,7 @@ from tasks.site import STAGE_TASK, Site, run_stage
 def join(site: Site, spec: BuildSpec, networks: dict[str, Network], checked: JoinCheck) -> State[Outcome[Joined]]:
     """Join on one shared input and prove that it changed nothing."""
     stage = Join(
-        networks={model.name: networks[model.name] for model in spec.models},
+        networks=tuple((model.name, networks[model.name]) for model in spec.models),
         frames=checked.calibration.npy,
         mean=checked.mean,
         std=checked.std,

@@ -16,7 +16,7 @@ def quantize(site: Site, spec: BuildSpec, checked: JoinCheck, joined: Joined) ->
     stage = Quantize(
         name=joined.name,
         har=joined.network.har,
-        model_of_output=joined.model_of_output,
+        output_layers=joined.output_layers,
         script=before_optimize(assemble(spec, checked, joined)),
         requested_level=spec.quantization.optimization_level,
         calibration=checked.calibration.npy,

@@ -113,7 +113,7 @@ def make_manifest(
             name="resnet_pair",
             network=joined,
             input_layer=f"{models[0]}/input_layer1",
-            model_of_output={f"{model}/{output}": model for model in models},
+            output_layers=tuple(f"{model}/{output}" for model in models),
             equality=tuple(
                 Equality(
                     model=m,

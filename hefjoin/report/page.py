@@ -257,7 +257,7 @@ def _resources(manifest: Manifest, colors: Mapping[str, str]) -> list[Resource]:
             [(label, color, fit.controller_utilisation, f"{fit.layers:,}") for label, color, fit in fits],
         ),
         _resource(
-            "Weight memory",
+            "Weight memory at 8 bits",
             f"{words.si(limit.parameter_limit)} parameters",
             [(label, color, fit.weight_utilisation, words.si(fit.parameters)) for label, color, fit in fits],
         ),

@@ -37,7 +37,7 @@ def summary_rows(manifest: Manifest) -> list[ModelRow]:
             model=each.model,
             snr=words.sourced(words.db_text(each.snr_db), source),
             accuracy=words.sourced(words.accuracy_text(each), source),
-            drop=words.sourced(words.points_text(each.drop_points), source),
+            drop=words.sourced(words.points_text(each.drop_points), source if each.drop_points is not None else ""),
         )
         for each in manifest.quantized.accuracy
     ]
@@ -54,15 +54,16 @@ def figure_rows(manifest: Manifest) -> list[tuple[str, str]]:
 
 def verdict_text(manifest: Manifest) -> str:
     """Return whether the build became the latest of its name, and which gates say so."""
-    failed = _gates(manifest, "failed")
+    failed, skipped = _gates(manifest, "failed"), [gate.name for gate in _gates(manifest, "not evaluated")]
+    also = f"; {', '.join(skipped)} not evaluated" if skipped else ""
     if failed:
         reasons = "; ".join(
             f"{gate.name} wanted {gate.wanted}, found {words.gate_found_text(manifest, gate)}" for gate in failed
         )
-        return f"Not promoted: {reasons}"
-    passed, skipped = len(_gates(manifest, "passed")), [gate.name for gate in _gates(manifest, "not evaluated")]
+        return f"Not promoted: {reasons}{also}"
+    passed = len(_gates(manifest, "passed"))
     text = f"Promoted: {words.plural(passed, 'gate')} passed" if passed else "Promoted: no gate stood in the way"
-    return text + (f"; {', '.join(skipped)} not evaluated" if skipped else "")
+    return text + also
 
 
 def stage_name(run: StageRun) -> str:

@@ -22,7 +22,7 @@ EXACT_DB = 120.0
 
 def sourced(text: str, source: str) -> str:
     """Return a figure with the word that says where it comes from."""
-    return f"{text} ({source})"
+    return f"{text} ({source})" if source else text
 
 
 def quality_source(manifest: Manifest) -> str:
@@ -77,8 +77,10 @@ def db_text(snr_db: float) -> str:
     return f"≥{THIN}{EXACT_DB:.0f}{THIN}dB" if snr_db >= EXACT_DB else f"{minus(f'{snr_db:.1f}')}{THIN}dB"
 
 
-def points_text(points: float) -> str:
-    """Return a difference of percentages."""
+def points_text(points: float | None) -> str:
+    """Return a difference of percentages; a dash where there is none."""
+    if points is None:
+        return "–"
     return f"{minus(f'{points:.1f}')}{THIN}points"
 
 

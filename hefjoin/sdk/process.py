@@ -190,7 +190,7 @@ def _outcome(action: str, model: str, code: int, work: Path, lines: list[str]) -
     tail = _tail(lines)
     if found := _failure(work / f"{action}.failure.json"):
         logger.debug("%s | %s", model, found["traceback"])
-        raise sdk_log.to_error(found["type"], found["message"], model, tail)
+        raise sdk_log.to_error(found["type"], found["message"].replace(f"{work}/", ""), model, tail)
     if code != 0:
         if sdk_log.is_full_disk(tail):  # then there was no room to report the failure either
             raise sdk_log.to_error("OSError", tail, model, tail)
@@ -198,8 +198,10 @@ def _outcome(action: str, model: str, code: int, work: Path, lines: list[str]) -
         raise ToolchainError(
             f"{model}: the {action} step {how}; the last lines of its log:\n{tail or '  (none)'}", log_tail=tail
         )
-    result: dict[str, Any] = json.loads((work / f"{action}.result.json").read_text(encoding="utf-8"))
-    return result
+    result = work / f"{action}.result.json"
+    if not result.exists():
+        raise ToolchainError(f"{model}: the {action} step ended and left no result; is it a Python?", log_tail=tail)
+    return dict(json.loads(result.read_text(encoding="utf-8")))
 
 
 def _failure(path: Path) -> dict[str, Any] | None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import subprocess
 import sys
 from functools import cache
@@ -62,7 +63,14 @@ def _dfc_version(python: str) -> str:
         raise ToolchainError(
             f"{DFC_PYTHON}={python} has no Dataflow Compiler: {last}; install the vendor's wheel there, or unset it"
         )
-    return done.stdout.strip()
+    found = done.stdout.strip()
+    if not re.match(r"\d+\.\d+", found):
+        raise ToolchainError(
+            f"{DFC_PYTHON}={python} answered {found!r} when asked for the DFC's version; it must be the Python of the "
+            "DFC's environment",
+            log_tail="",
+        )
+    return found
 
 
 @cache

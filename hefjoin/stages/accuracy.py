@@ -57,8 +57,6 @@ def _agreement(exact: Array, rough: Array) -> tuple[str, float]:
     """Return how often both say the same, in the way that suits the output's shape and range."""
     if exact.shape[-1] > 1 and exact.ndim == 2:
         return "top-1", float(np.mean(exact.argmax(-1) == rough.argmax(-1)))
-    if exact.shape[-1] > 1 and exact.ndim == 4:
-        return "top-1 per pixel", float(np.mean(exact.argmax(-1) == rough.argmax(-1)))
     if exact.ndim == 4 and exact.min() >= 0 and exact.max() <= 1:
         ours, theirs = rough > MASK_THRESHOLD, exact > MASK_THRESHOLD
         union = int(np.sum(ours | theirs))

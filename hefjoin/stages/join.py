@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from hefjoin.artifacts import Ref
-from hefjoin.errors import CompileError, JoinError
+from hefjoin.errors import CompileError, InputError, JoinError
 from hefjoin.manifest import Equality, Joined, Network, Sdk
 from hefjoin.sdk.process import run_step
 from hefjoin.stages.contract import Stage, Workplace
@@ -27,10 +27,11 @@ class Join(Stage[Joined]):
     """
 
     stage: ClassVar[str] = "join"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     result: ClassVar[type[Joined]] = Joined
 
-    networks: dict[str, Network]
+    networks: tuple[tuple[str, Network], ...]
+    """(model, its network), in the order in which they are joined."""
     frames: Ref
     mean: tuple[float, ...]
     std: tuple[float, ...]
@@ -38,26 +39,26 @@ class Join(Stage[Joined]):
 
     def run(self, work: Path, place: Workplace) -> Joined:
         """Start the SDK on the HARs; the scope of each becomes its model's name."""
-        hars = [place.store.get(net.har, work / f"{name}.har") for name, net in self.networks.items()]
+        hars = [place.store.get(net.har, work / f"{name}.har") for name, net in self.networks]
         frames = np.load(place.store.get(self.frames, work / "frames.npy"), mmap_mode="r")
         np.save(work / "proof.npy", frames[:PROOF_FRAMES])
         joined = work / "joined.har"
         arguments = {
             "hars": [str(path) for path in hars],
-            "scopes": [{net.scopes[0]: name} for name, net in self.networks.items()],
+            "scopes": [{net.scopes[0]: name} for name, net in self.networks],
             "har": str(joined),
             "frames": str(work / "proof.npy"),
             "mean": list(self.mean),
             "std": list(self.std),
         }
-        label = "+".join(self.networks)
+        label = "+".join(name for name, _ in self.networks)
         found = run_step(place.toolchain, "join", arguments, work, model=label, on_progress=place.on_progress)
         network = describe(joined, place.store.put(joined, "har"))
         return Joined(
             name=found.result["name"],
             network=network,
             input_layer=network.inputs[0].layer if network.inputs else "",
-            model_of_output={layer: layer.split("/")[0] for layer in found.result["outputs"]},
+            output_layers=tuple(found.result["outputs"]),
             equality=tuple(Equality(model=row["layer"].split("/")[0], **row) for row in found.result["equality"]),
         )
 
@@ -70,10 +71,16 @@ class Join(Stage[Joined]):
                 message=f"{result.name}: the join left {len(inputs)} inputs ({', '.join(inputs)}) where one was to be "
                 "shared; the SDK did not take the inputs for equal",
             )
-        silent = [name for name in self.networks if name not in result.model_of_output.values()]
+        silent = [name for name, _ in self.networks if name not in result.model_of_output.values()]
         if silent:
             raise JoinError([], message=f"{result.name}: the join left no output of {', '.join(silent)}")
-        unproved = set(result.model_of_output) - {row.layer for row in result.equality}
+        broken = [row for row in result.equality if not np.isfinite(row.largest_value)]
+        if broken:
+            raise InputError(
+                f"{broken[0].model}: its output {broken[0].layer} is not finite on {broken[0].frames} frames, before "
+                "any joining; look for NaN or infinity in its weights, and export it again"
+            )
+        unproved = set(result.output_layers) - {row.layer for row in result.equality}
         if unproved:
             raise CompileError(f"{result.name}: nothing was compared for {', '.join(sorted(unproved))}", log_tail="")
         exact = self.sdk.provider == "emulator"

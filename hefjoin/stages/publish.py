@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from hefjoin.artifacts import canonical_json
+from hefjoin.artifacts import to_json
 from hefjoin.errors import StoreError
 from hefjoin.manifest import Gate, Manifest, Measured, ModelAccuracy, Published
 from hefjoin.spec import GatesSpec
@@ -26,20 +26,21 @@ def judge(gates: GatesSpec, accuracy: tuple[ModelAccuracy, ...], measured: Measu
             passed = model.snr_db >= gates.min_snr_db
             found.append(_gate(f"SNR of {model.model}", f"≥ {gates.min_snr_db:g} dB", f"{model.snr_db:.1f} dB", passed))
         if gates.max_accuracy_drop < 100:
-            passed = model.drop_points <= gates.max_accuracy_drop
-            wanted, drop = f"≤ {gates.max_accuracy_drop:g} points", f"{model.drop_points:.1f} points"
-            found.append(_gate(f"{_drop_of(model)} of {model.model}", wanted, drop, passed))
+            found.append(_drop_gate(gates.max_accuracy_drop, model))
     if gates.min_fps > 0:
         found.append(_fps_gate(gates.min_fps, measured))
     return tuple(found)
 
 
-def _drop_of(model: ModelAccuracy) -> str:
-    """Return what `drop_points` counts: accuracy on labels, or how far the outputs disagree with the float ones."""
-    if model.float_accuracy is not None:
-        return "accuracy drop"
+def _drop_gate(most: float, model: ModelAccuracy) -> Gate:
+    """Judge what `drop_points` counts: accuracy on labels, or how far decisions differ from the float network's."""
+    wanted = f"≤ {most:g} points"
+    if model.drop_points is None:
+        found = "no labels, and its outputs are no decisions"
+        return Gate(name=f"accuracy drop of {model.model}", wanted=wanted, found=found, verdict="not evaluated")
     worst = min(model.outputs, key=lambda output: output.agreement)
-    return f"disagreement ({worst.metric})"
+    what = "accuracy drop" if model.float_accuracy is not None else f"disagreement ({worst.metric})"
+    return _gate(f"{what} of {model.model}", wanted, f"{model.drop_points:.1f} points", model.drop_points <= most)
 
 
 def _gate(name: str, wanted: str, found: str, passed: bool) -> Gate:
@@ -70,7 +71,7 @@ def publish(manifest: Manifest, place: Workplace) -> Published:
 def _store(manifest: Manifest, work: Path, store: Store) -> Published:
     from hefjoin.report import render
 
-    (work / "manifest.json").write_text(canonical_json(manifest.model_dump(mode="json")), encoding="utf-8")
+    (work / "manifest.json").write_text(to_json(manifest.model_dump(mode="json")), encoding="utf-8")
     outputs = store.get(manifest.quantized.outputs, work / "outputs.npz")
     frames = store.get(manifest.check.evaluation.npy, work / "frames.npy")
     (work / "report.html").write_text(render(manifest, outputs, frames), encoding="utf-8")

@@ -26,12 +26,12 @@ class Quantize(Stage[Quantized]):
     """
 
     stage: ClassVar[str] = "quantize"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     result: ClassVar[type[Quantized]] = Quantized
 
     name: str
     har: Ref
-    model_of_output: dict[str, str]
+    output_layers: tuple[str, ...]
     script: str
     requested_level: int
     calibration: Ref
@@ -50,10 +50,10 @@ class Quantize(Stage[Quantized]):
             "noise_frames": NOISE_FRAMES,
         }
         found = run_step(place.toolchain, "quantize", arguments, work, model=self.name, on_progress=place.on_progress)
-        if found.result["outputs"] != list(self.model_of_output):
+        if found.result["outputs"] != list(self.output_layers):
             raise InputError(
                 f"{self.name}: the model script left the outputs {found.result['outputs']}, "
-                f"{list(self.model_of_output)} were joined; accuracy is judged per joined output"
+                f"{list(self.output_layers)} were joined; accuracy is judged per joined output"
             )
         noise = found.result["noise"]
         return Quantized(
@@ -70,7 +70,7 @@ class Quantize(Stage[Quantized]):
     def ensures(self, result: Quantized) -> None:
         """Check that every model was judged, on numbers."""
         judged = {output.layer: output.snr_db for accuracy in result.accuracy for output in accuracy.outputs}
-        missing = [layer for layer in self.model_of_output if not np.isfinite(judged.get(layer, np.nan))]
+        missing = [layer for layer in self.output_layers if not np.isfinite(judged.get(layer, np.nan))]
         if missing:
             raise CompileError(
                 f"{self.name}: quantized outputs of {', '.join(missing)} are not finite; the network overflows in "
@@ -81,8 +81,8 @@ class Quantize(Stage[Quantized]):
     def _accuracy(self, outputs: Path) -> tuple[ModelAccuracy, ...]:
         by_model: dict[str, dict[str, tuple[np.ndarray, np.ndarray]]] = {}
         with np.load(outputs) as arrays:
-            for index, (layer, model) in enumerate(self.model_of_output.items()):
+            for index, layer in enumerate(self.output_layers):
                 pair = arrays[f"float_{index}"], arrays[f"quantized_{index}"]
-                by_model.setdefault(model, {})[layer] = pair
+                by_model.setdefault(layer.partition("/")[0], {})[layer] = pair
         labels = self.evaluation.labels
         return tuple(model_accuracy(model, pairs, labels.get(model)) for model, pairs in by_model.items())

@@ -31,7 +31,7 @@ from typing import Any
 from urllib.parse import unquote
 from uuid import uuid4
 
-from hefjoin.artifacts import Ref, canonical_json, file_sha256
+from hefjoin.artifacts import Ref, file_sha256, to_json
 from hefjoin.errors import InputError, StoreError
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
@@ -159,12 +159,12 @@ class Store(ABC):
             StoreError: the store cannot be written, or cannot promise that exactly one wins.
         """
         with self._errors(f"create record {key} in {self.uri}"):
-            return self._create(_record_name(key), canonical_json(record).encode())
+            return self._create(_record_name(key), to_json(record).encode())
 
     def replace_record(self, key: str, record: dict[str, Any]) -> None:
         """Write a record whether or not there is one, at once: readers see the old or the new, whole."""
         with self._errors(f"replace record {key} in {self.uri}"):
-            self._replace(_record_name(key), canonical_json(record).encode())
+            self._replace(_record_name(key), to_json(record).encode())
 
     def read_record(self, key: str) -> dict[str, Any] | None:
         """Return the record under a key, or None.

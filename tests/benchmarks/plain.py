@@ -93,7 +93,7 @@ def _from_check_to_benchmark(spec: Any, fetched: Any, networks: dict[str, Any], 
     forecast = perform(ForecastStage(networks=networks, hw_arch=spec.hw_arch), place)
     join = perform(
         Join(
-            networks=networks,
+            networks=tuple((model.name, networks[model.name]) for model in spec.models),
             frames=checked.calibration.npy,
             mean=checked.mean,
             std=checked.std,
@@ -122,7 +122,7 @@ def _from_quantize_to_benchmark(spec: Any, checked: Any, joined: Any, script: An
         Quantize(
             name=joined.name,
             har=joined.network.har,
-            model_of_output=joined.model_of_output,
+            output_layers=joined.output_layers,
             script=before_optimize(script),
             requested_level=spec.quantization.optimization_level,
             calibration=checked.calibration.npy,
@@ -137,7 +137,7 @@ def _from_quantize_to_benchmark(spec: Any, checked: Any, joined: Any, script: An
             har=quantize.value.har,
             script=before_compile(script),
             single_context=spec.compile.single_context,
-            outputs=tuple(joined.model_of_output),
+            outputs=joined.output_layers,
             sdk=sdk,
         ),
         place,

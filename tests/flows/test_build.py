@@ -147,7 +147,7 @@ class TestChanged:
     def test_each_says_what_changed(self, changed: Ran) -> None:
         reasons = {f"{run.stage} {run.subject}".strip(): run.reason for run in changed.build.manifest.stages}
         assert reasons["parse right"] == "built, because source.sha256 changed"
-        assert "networks.right.har.sha256" in reasons["join"]
+        assert "networks[1][1].har.sha256" in reasons["join"]
         assert reasons["parse left"].startswith("same inputs as on ")
         assert changed.runs["parse right"].state.message == reasons["parse right"]
 

@@ -55,12 +55,14 @@ class TestAgreement:
         rough = exact[[0, 1, 3, 2]]
         assert only_output(exact, rough) == ("top-1", 0.5)
 
-    def test_of_several_classes_per_pixel_is_counted_by_pixel(self) -> None:
-        exact = np.zeros((2, 4, 4, 3), np.float32)
-        exact[..., 1] = 1
-        rough = exact.copy()
-        rough[0, 0, 0] = (0, 0, 2)
-        assert only_output(exact, rough) == ("top-1 per pixel", 31 / 32)
+    def test_of_a_map_with_features_is_a_correlation_and_no_share_of_anything(self) -> None:
+        """A detection head's features are boxes and scores, not classes to choose from."""
+        exact = np.random.default_rng(1).normal(size=(2, 4, 4, 3)).astype(np.float32)
+        rough = exact + np.float32(0.01)
+        metric, agreement = only_output(exact, rough)
+        assert metric == "correlation"
+        assert agreement == pytest.approx(np.corrcoef(exact.ravel(), rough.ravel())[0, 1])
+        assert model_accuracy("m", {"m/a": (exact, rough)}, None).drop_points is None
 
     def test_of_a_mask_is_the_intersection_over_the_union(self) -> None:
         exact, rough = np.zeros((2, 1, 6, 6, 1), np.float32)

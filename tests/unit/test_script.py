@@ -31,7 +31,7 @@ def joined(input_layer: str = "left/input_layer1", **outputs: str) -> Joined:
             inputs=(Tensor(layer=input_layer, original_name="image", shape=(16, 16, 3)),), outputs=(), layers=(),
         ),
         input_layer=input_layer,
-        model_of_output=model_of_output or {"left/fc1": "left", "right/fc1": "right"},
+        output_layers=tuple(model_of_output or ("left/fc1", "right/fc1")),
         equality=(),
     )  # fmt: skip
 

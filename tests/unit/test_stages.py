@@ -313,3 +313,25 @@ def test_a_result_may_hold_refs_anywhere(source: Ref) -> None:
 
     copied = Copied(copies=(source, source), words={})
     assert list(refs(Nested(deep={"a": (copied,)}, other=[source]))) == [source] * 3
+
+
+class Named(Record):
+    by_name: dict[str, int]
+
+
+class Naming(Stage[Named]):
+    stage: ClassVar[str] = "naming"
+    version: ClassVar[int] = 1
+    result: ClassVar[type[Named]] = Named
+
+    def run(self, work: Path, place: Workplace) -> Named:
+        return Named(by_name={"z": 1, "a": 2, "m": 3})
+
+    def ensures(self, result: Named) -> None:
+        pass
+
+
+def test_what_is_reused_is_in_the_order_in_which_it_was_made(place: Workplace) -> None:
+    made, reused = perform(Naming(), place), perform(Naming(), place)
+    assert reused.run.is_reused
+    assert list(reused.value.by_name) == list(made.value.by_name) == ["z", "a", "m"]
