@@ -8,7 +8,6 @@ much we read.
 
 from __future__ import annotations
 
-import gzip
 import io
 import json
 import math
@@ -20,31 +19,39 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import IO, Any, TypeVar
+from typing import IO, Annotated, Any, TypeVar, cast
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, FailFast, Field, ValidationError, field_validator
 
 from hefjoin.artifacts import CHUNK_BYTES
 from hefjoin.errors import InputError, StoreError
+from hefjoin.formats.har_guard import GuardedStream
 from hefjoin.formats.hef_emulated import EMULATOR_SUFFIX
 
 METADATA_SUFFIX, HN_SUFFIX = ".metadata.json", ".hn"
 TEXT_LIMIT_BYTES = 64 << 20
-"""The graphs of large networks take a few MiB."""
+GRAPH_LIMIT_BYTES = 16 << 20
+"""The graphs of large networks take a few MiB; parsed JSON takes up to thirty times its size."""
+LAYERS_LIMIT = 20_000
 MEMBERS_LIMIT = 1000
-GZIP_MAGIC = b"\x1f\x8b"
+MEMBER_LIMIT_BYTES = 4 << 30
 
 PARSE_AGAIN = "parse the model again to get a whole HAR"
 
 # What tarfile, gzip and zlib are known to raise on damaged archives (fuzzed in tests/unit/test_har.py).
 _DAMAGED = (tarfile.TarError, OSError, EOFError, zlib.error, ValueError, OverflowError, LookupError, RecursionError)
 
-Shape = tuple[int, ...]
+# One wrong item of a list is reported, not five million: errors of pydantic take 1 KiB each.
+Names = Annotated[tuple[str, ...], FailFast()]
+Shape = Annotated[tuple[int, ...], FailFast()]
+Shapes = Annotated[tuple[Shape, ...], FailFast()]
 Model = TypeVar("Model", bound=BaseModel)
 
 
 WINDOWS = frozenset({"maxpool", "avgpool"})
 """Layer types whose `kernel_shape` is a window, without weights."""
+AXES_LIMIT, SIZE_LIMIT = 8, 2**31 - 1
+"""Of a kernel; what lies beyond is none."""
 
 
 class HarLayer(BaseModel):
@@ -55,11 +62,11 @@ class HarLayer(BaseModel):
     name: str
     """`<scope>/<layer>`."""
     type: str
-    inputs: tuple[str, ...] = Field((), alias="input")
-    outputs: tuple[str, ...] = Field((), alias="output")
-    input_shapes: tuple[Shape, ...] = ()
-    output_shapes: tuple[Shape, ...] = ()
-    original_names: tuple[str, ...] = ()
+    inputs: Names = Field((), alias="input")
+    outputs: Names = Field((), alias="output")
+    input_shapes: Shapes = ()
+    output_shapes: Shapes = ()
+    original_names: Names = ()
     """Names of the nodes of the model it was made from."""
     params: dict[str, Any] = {}
 
@@ -77,7 +84,9 @@ class HarLayer(BaseModel):
         """
         kernel = self.params.get("kernel_shape")
         if self.type in WINDOWS or not (
-            isinstance(kernel, list) and kernel and all(isinstance(size, int) for size in kernel)
+            isinstance(kernel, list)
+            and 0 < len(kernel) <= AXES_LIMIT
+            and all(isinstance(size, int) and 0 <= size <= SIZE_LIMIT for size in kernel)
         ):
             return 0
         # (height, width, inputs, outputs); a depthwise kernel's outputs are its inputs times a multiplier.
@@ -134,7 +143,7 @@ class _Metadata(BaseModel):
 class _NetParams(BaseModel):
     model_config = ConfigDict(extra="ignore")
 
-    net_scopes: tuple[str, ...] = ()
+    net_scopes: Names = ()
 
 
 class _Hn(BaseModel):
@@ -149,6 +158,8 @@ class _Hn(BaseModel):
         """Move the keys of the layers into them."""
         if not isinstance(layers, dict):
             return layers
+        if len(layers) > LAYERS_LIMIT:
+            raise ValueError(f"{len(layers):,} layers, at most {LAYERS_LIMIT:,} are read")
         return [{**layer, "name": name} if isinstance(layer, dict) else layer for name, layer in layers.items()]
 
 
@@ -157,7 +168,7 @@ def read(path: Path | str) -> Har:
 
     Raises:
         InputError: the file is missing or no archive, a member is a link, a device or lies outside, metadata or
-            graph is missing, larger than `TEXT_LIMIT_BYTES`, no JSON or not of the expected form.
+            graph is missing, larger than `GRAPH_LIMIT_BYTES`, no JSON or not of the expected form.
     """
     path = Path(path)
     with _open(path) as archive:
@@ -235,27 +246,6 @@ def _add(archive: tarfile.TarFile, name: str, content: bytes | Path) -> None:
         archive.addfile(entry, io.BytesIO(content))
 
 
-class _Guarded:
-    """A stream that refuses what only a damaged archive asks for: to read backwards or everything at once."""
-
-    def __init__(self, stream: Any) -> None:
-        self._stream = stream
-
-    def read(self, size: int = -1) -> bytes:
-        if not 0 <= size <= TEXT_LIMIT_BYTES:
-            raise tarfile.ReadError(f"a header asks for {size} bytes")
-        content: bytes = self._stream.read(size)
-        return content
-
-    def seek(self, offset: int) -> int:
-        place: int = self._stream.seek(offset)
-        return place
-
-    def tell(self) -> int:
-        place: int = self._stream.tell()
-        return place
-
-
 @dataclass(frozen=True)
 class _Archive:
     path: Path
@@ -306,11 +296,10 @@ def _open(path: Path) -> Iterator[_Archive]:
             if not path.is_file():
                 raise InputError(f"{path}: no file there; give the path of a HAR")
             plain: IO[bytes] = stack.enter_context(path.open("rb"))
-            is_gzip = plain.read(2) == GZIP_MAGIC
-            plain.seek(0)
-            stream: Any = _Guarded(gzip.GzipFile(fileobj=plain) if is_gzip else plain)
-            tar = stack.enter_context(tarfile.open(fileobj=stream, mode="r:"))
+            stream = GuardedStream(path, plain)
+            tar = stack.enter_context(tarfile.open(fileobj=cast(IO[bytes], stream), mode="r:"))
             members = _members(path, tar)
+            stream.expect_contents()
         yield _Archive(path, tar, members, _prefix(path, members))
 
 
@@ -325,6 +314,11 @@ def _members(path: Path, tar: tarfile.TarFile) -> dict[str, tarfile.TarInfo]:
             )
         if len(members) == MEMBERS_LIMIT:
             raise InputError(f"{path}: more than {MEMBERS_LIMIT} members, a HAR has about ten; {PARSE_AGAIN}")
+        if entry.size > MEMBER_LIMIT_BYTES:
+            raise InputError(
+                f"{path}: member {entry.name!r} takes {entry.size:,} bytes, a HAR holds members of at most "
+                f"{MEMBER_LIMIT_BYTES:,}; {PARSE_AGAIN}"
+            )
         members[entry.name] = entry
     return members
 
@@ -342,7 +336,7 @@ def _prefix(path: Path, members: Mapping[str, Any]) -> str:
 
 def _parsed(model: type[Model], archive: _Archive, name: str) -> Model:
     """Return a JSON member as `model`."""
-    text = archive.read(name)
+    text = archive.read(name, GRAPH_LIMIT_BYTES)
     try:
         return model.model_validate(json.loads(text))
     except ValidationError as error:

@@ -9,7 +9,7 @@ or in an `InputError`.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -133,15 +133,23 @@ def like_hailortcli(hef: Hef) -> str:
     for group in hef.groups:
         many = f"Multi Context - Number of contexts: {group.contexts}"
         lines.append(f"Network group name: {group.name}, {many if group.contexts > 1 else 'Single Context'}")
+        listings = [("Stream infos", _by_network(group.streams)), ("VStream infos", _by_network(group.vstreams))]
         for network in group.networks:
             lines.append(f"    Network name: {network}")
-            for title, streams in (("Stream infos", group.streams), ("VStream infos", group.vstreams)):
+            for title, streams in listings:
                 lines.append(f"        {title}:")
-                lines += [f"            {_stream_line(stream)}" for stream in streams if stream.network == network]
+                lines += [f"            {_stream_line(stream)}" for stream in streams.get(network, ())]
             for op in group.nms_ops[-1:]:
                 lines.append("            Operation:")
                 lines += [f"                {line}" for line in _nms_lines(op)]
     return "\n".join(lines) + "\n"
+
+
+def _by_network(streams: Iterable[Stream]) -> dict[str, list[Stream]]:
+    found: dict[str, list[Stream]] = {}
+    for stream in streams:
+        found.setdefault(stream.network, []).append(stream)
+    return found
 
 
 def _stream_line(stream: Stream) -> str:
@@ -185,5 +193,5 @@ def _sdk_version(header: Any) -> str:
     """Return `5.4.0` for `sdk-version: 5.4.0, git-branch: …` too; DFC 3.x writes it bare."""
     version = header.sdk_version
     text: str = header.sdk_version_str or f"{version.major}.{version.minor}.{version.revision}"
-    found = re.search(r"\d+\.\d+[\w.+-]*", text)
+    found = re.search(r"(?<!\d)\d+\.\d+[\w.+-]*", text)
     return found.group() if found else text

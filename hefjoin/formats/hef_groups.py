@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from hefjoin.errors import InputError
+from hefjoin.formats.hef_emulated import NAME_LIMIT_BYTES
 
 BOUNDARY = 0
 MUX, PLANES = 1, 2
@@ -141,11 +142,16 @@ def read_group(path: Path, group: Any, rules: Rules) -> NetworkGroup:
     """Read one message `NetworkGroup`.
 
     Raises:
-        InputError: the group has no context, or a post-processing op nothing to work on.
+        InputError: the group has no context or a name that is too long, or a post-processing op nothing to work on.
     """
     core = _core(group, rules)
     first = group.partials[0].network_group if group.partials else group
     name: str = first.metadata.network_group_name or core.metadata.network_group_name
+    if len(name.encode()) > NAME_LIMIT_BYTES:
+        raise InputError(
+            f"{path}: network group {name[:40]!r}… has a name of {len(name.encode()):,} bytes, HailoRT takes "
+            f"{NAME_LIMIT_BYTES}; the file is damaged: compile the network again"
+        )
     if not core.contexts:
         raise InputError(
             f"{path}: network group {name!r} has no context, HailoRT would crash on it; compile the network again"

@@ -43,6 +43,9 @@ class Glob(str):
         return f"Glob({super().__repr__()})"
 
 
+QUOTE_LIMIT = 60
+"""Characters of a name that a message shows."""
+
 Scalar = int | float | str
 """A number, True, False, a quoted string, a `Word` or a `Glob`."""
 Value = Scalar | tuple[Scalar, ...]
@@ -266,11 +269,11 @@ class _Reader:
             if getattr(argument, "data", None) == "keyword":
                 key, value = argument.children
                 if key in kwargs:
-                    self.report(key, f"`{name}` is given {key} twice")
+                    self.report(key, f"`{_short(name)}` is given {_short(key)} twice")
                 kwargs[str(key)] = self.value(value)
             else:
                 if kwargs:
-                    self.report(name, f"`{name}` has a value after its keyword arguments; move it before them")
+                    self.report(name, f"`{_short(name)}` has a value after its keyword arguments; move it before them")
                 args.append(self.value(argument))
         command = Command(
             targets=tuple(map(str, targets.children)) if targets else (),
@@ -311,7 +314,7 @@ class _Reader:
         name = command.name
         signature = COMMANDS.get(name)
         if signature is None:
-            self.report(token, f"`{name}` is not a known command{_nearest(name, COMMANDS)}")
+            self.report(token, f"`{_short(name)}` is not a known command{_nearest(name, COMMANDS)}")
             return
         if signature.creates and not command.targets:
             self.report(token, f"`{name}` names what it makes: write `{name}1 = {name}(…)`")
@@ -322,10 +325,14 @@ class _Reader:
         if signature.keywords is not None:
             for key, _ in command.kwargs:
                 if key not in signature.keywords:
-                    self.report(token, f"`{name}` has no argument {key}{_nearest(key, signature.keywords)}")
+                    self.report(token, f"`{name}` has no argument {_short(key)}{_nearest(key, signature.keywords)}")
 
     def report(self, token: Token, message: str) -> None:
         self.problems.append(Problem(f"{self.source}:{token.line}:{token.column}", message))
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= QUOTE_LIMIT else f"{name[:QUOTE_LIMIT]}…"
 
 
 def _nearest(name: str, known: Iterable[str]) -> str:

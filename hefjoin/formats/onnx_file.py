@@ -6,7 +6,6 @@ it is.
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
 
 EXPORT_AGAIN = "export or fetch the model again"
 PROTOBUF_LIMIT_BYTES = 2**31 - 1
+INT64_MAX = 2**63 - 1
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def read(path: Path | str) -> OnnxSummary:
     """Summarize an ONNX file without loading external data.
 
     Raises:
-        InputError: as `load`.
+        InputError: as `load`; or a weight has a shape that no tensor can have.
     """
     path = Path(path)
     model = load(path, external_data=False)
@@ -69,7 +69,7 @@ def read(path: Path | str) -> OnnxSummary:
         inputs=tuple(_tensor(value) for value in model.graph.input if value.name not in weights),
         outputs=tuple(_tensor(value) for value in model.graph.output),
         operators=dict(Counter(node.op_type for graph in graphs for node in graph.node).most_common()),
-        parameters=sum(math.prod(tensor.dims) for graph in graphs for tensor in graph.initializer),
+        parameters=sum(_elements(path, tensor) for graph in graphs for tensor in graph.initializer),
         size_bytes=path.stat().st_size,
     )
 
@@ -189,6 +189,19 @@ def _tensor(value: onnx.ValueInfoProto) -> OnnxTensor:
             axis.dim_value if axis.HasField("dim_value") else axis.dim_param or "?" for axis in tensor.shape.dim
         )
     return OnnxTensor(value.name, shape, dtype)
+
+
+def _elements(path: Path, tensor: onnx.TensorProto) -> int:
+    """Count the elements of an initializer, at most `INT64_MAX` of them."""
+    elements = 1
+    for size in tensor.dims:
+        elements *= size
+        if size < 0 or elements > INT64_MAX:
+            raise InputError(
+                f"{path}: initializer {tensor.name[:40]!r} has the shape {list(tensor.dims[:8])} ({len(tensor.dims):,} "
+                f"axes): sizes are at least 0, their product is below 2**63; {EXPORT_AGAIN}"
+            )
+    return elements
 
 
 def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
