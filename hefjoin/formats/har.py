@@ -38,7 +38,7 @@ MEMBER_LIMIT_BYTES = 4 << 30
 
 PARSE_AGAIN = "parse the model again to get a whole HAR"
 
-# What tarfile, gzip and zlib are known to raise on damaged archives (fuzzed in tests/unit/test_har.py).
+# What tarfile, gzip and zlib are known to raise on damaged archives (fuzzed in tests/fuzz).
 _DAMAGED = (tarfile.TarError, OSError, EOFError, zlib.error, ValueError, OverflowError, LookupError, RecursionError)
 
 # One wrong item of a list is reported, not five million: errors of pydantic take 1 KiB each.

@@ -511,6 +511,38 @@ def test_the_sdk_version_is_found_in_the_text_of_newer_compilers(tmp_path: Path)
 # --- any bytes --------------------------------------------------------------------------------------------------
 
 
+def test_a_long_run_of_digits_is_no_version_and_takes_no_time(tmp_path: Path) -> None:
+    """A search that starts anew at each digit would take hours."""
+    proto = message_class("Hef")()
+    proto.header.sdk_version_str = "1" * 1_000_000
+    assert listed(proto, tmp_path / "a.hef").sdk_version == "1" * 1_000_000
+
+
+def test_a_name_longer_than_hailort_takes_is_refused(tmp_path: Path) -> None:
+    """Every network carries the name of its group, so a long one would be multiplied in memory."""
+    proto = message_class("Hef")()
+    group = proto.network_groups.add()
+    group.contexts.add()
+    group.metadata.network_group_name = "n" * 127
+    assert listed(proto, tmp_path / "a.hef").groups[0].name == "n" * 127
+    group.metadata.network_group_name = "n" * 128
+    with pytest.raises(InputError, match="a name of 128 bytes, HailoRT takes 127"):
+        listed(proto, tmp_path / "a.hef")
+
+
+def test_streams_are_listed_under_their_network(tmp_path: Path) -> None:
+    content = emulated(
+        networks=["a", "b"],
+        inputs=[Edge("b/in", (4, 4, 3), network="b"), Edge("a/in", (4, 4, 3), network="a")],
+        outputs=[Edge("b/out", (9,), network="b"), Edge("a/out", (9,), network="a")],
+    )
+    path = tmp_path / "a.hef"
+    path.write_bytes(content)
+    lines = [line.split() for line in hef.like_hailortcli(hef.read(path)).splitlines()]
+    names = [line[2] if line[0] == "Network" else line[1] for line in lines[2:] if line[1] != "infos:"]
+    assert names == ["pair/a", *["a/in", "a/out"] * 2, "pair/b", *["b/in", "b/out"] * 2]
+
+
 def read_or_refuse(content: bytes, path: Path) -> None:
     path.write_bytes(content)
     try:

@@ -360,6 +360,14 @@ class TestMerge:
             merge([on, off])
 
 
+def test_a_long_name_is_shortened_in_every_message() -> None:
+    name = "n" * 10_000
+    found = problems(f"{name}({', '.join(['a=1'] * 100)})")
+    assert len(found) == 100
+    assert {len(message) < 100 for _, message in found} == {True}
+    assert found[0][1] == f"`{'n' * 60}…` is given a twice"
+
+
 def test_values_keep_their_kind() -> None:
     value: Value = parse("nms_postprocess('cpu', engine=cpu)").commands[0].args[0]
     assert type(value) is str

@@ -105,6 +105,16 @@ def test_what_is_no_model_is_named(content: bytes, said: str, tmp_path: Path) ->
     assert str(path) in str(caught.value)
 
 
+@pytest.mark.parametrize("dims", [[2**63 - 1, 2], [-1], [2] * 100_000], ids=["product", "negative", "axes"])
+def test_a_weight_of_no_possible_shape_is_refused(dims: list[int], tmp_path: Path) -> None:
+    broken = model()
+    broken.graph.initializer.add(name="odd").dims.extend(dims)
+    path = tmp_path / "net.onnx"
+    path.write_bytes(broken.SerializeToString())
+    with pytest.raises(InputError, match=rf"'odd' has the shape .*\({len(dims):,} axes\)"):
+        onnx_file.read(path)
+
+
 @pytest.mark.parametrize("name", ["absent.onnx", "."])
 def test_no_file_is_an_input_error(name: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no file there"):
