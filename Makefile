@@ -7,7 +7,7 @@ export DO_NOT_TRACK := 1
 
 .PHONY: setup demo test lint type e2e bench clean
 
-setup: .venv/ready
+setup: .venv/ready .venv-dfc/ready
 
 .venv/ready: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -17,6 +17,12 @@ setup: .venv/ready
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt uv
 	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --constraint constraints.txt --editable '.[examples,dev]'
+	@touch $@
+
+# What the tests' stand-in for the Dataflow Compiler rests on: the vendor's old pins, nothing of ours.
+.venv-dfc/ready: .venv/ready tests/fakes/dfc/requirements.txt
+	$(BIN)/uv venv --quiet --allow-existing --python $(BIN)/python .venv-dfc
+	$(BIN)/uv pip install --quiet --compile-bytecode --python .venv-dfc/bin/python --requirement tests/fakes/dfc/requirements.txt
 	@touch $@
 
 demo: setup
@@ -42,4 +48,4 @@ bench: setup
 	$(BIN)/python -m tests.benchmarks
 
 clean:
-	rm -rf .venv demo .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-dfc demo .pytest_cache .mypy_cache .ruff_cache .hypothesis

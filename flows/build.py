@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Sequence
 from typing import Any
 from uuid import uuid4
 
 from prefect import flow
+from prefect.futures import PrefectFuture
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.provenance import latest_build, machine, versions
 from hefjoin.artifacts import Record
+from hefjoin.errors import HefJoinError, combined
 from hefjoin.folders import STORE, work_folder
 from hefjoin.manifest import Manifest, Published
 from hefjoin.sdk.toolchain import Choice, resolve
@@ -33,6 +36,17 @@ class Build(Record):
     published: Published
 
 
+def results(futures: Sequence[PrefectFuture[Any]]) -> list[Any]:
+    """Return what all gave; where several failed, one error that tells of each."""
+    found = [future.result(raise_on_failure=False) for future in futures]
+    failures = [result for result in found if isinstance(result, BaseException)]
+    if own := [error for error in failures if isinstance(error, HefJoinError)]:
+        raise combined(own)
+    if failures:
+        raise failures[0]
+    return found
+
+
 @flow(
     name="join-and-compile",
     flow_run_name="build {spec.name}",
@@ -48,7 +62,7 @@ def join_and_compile(spec: BuildSpec, store: str = STORE, sdk: Choice = "auto", 
         sdk: Which compiler: the DFC, the emulator, or auto: the DFC where one is configured.
         force: Build everything anew, though nothing changed.
     """
-    toolchain = resolve(sdk)
+    toolchain = resolve(sdk, spec.dfc_python)
     before = latest_build(open_store(store), toolchain.sdk.provider, spec.name)
     site = Site(
         store=store,
@@ -60,14 +74,14 @@ def join_and_compile(spec: BuildSpec, store: str = STORE, sdk: Choice = "auto", 
 
     fetched = fetch(site, spec)
     parsing = [parse.submit(site, spec, model, fetched.models[model.name]) for model in spec.models]
-    parsed: dict[str, Any] = {model.name: future.result() for model, future in zip(spec.models, parsing, strict=True)}
+    parsed = dict(zip((model.name for model in spec.models), results(parsing), strict=True))
     networks = {name: outcome.value for name, outcome in parsed.items()}
     checked = check(site, spec, networks, fetched).result()
     foreseen = forecast(site, spec, networks).result()
     joined = join(site, spec, networks, checked.value).result()
     quantized = quantize(site, spec, checked.value, joined.value).result()
     compiled = compile_joined(site, spec, checked.value, joined.value, quantized.value).result()
-    measured = benchmark(site, spec, checked.value, compiled.value).result()
+    measured = benchmark(site, spec, checked.value, quantized.value, compiled.value).result()
 
     outcomes: list[Any] = [*parsed.values(), checked, foreseen, joined, quantized, compiled, measured]
     manifest = Manifest(
@@ -83,7 +97,7 @@ def join_and_compile(spec: BuildSpec, store: str = STORE, sdk: Choice = "auto", 
         quantized=quantized.value,
         compiled=compiled.value,
         measured=measured.value,
-        gates=judge(spec.gates, quantized.value.accuracy, measured.value),
+        gates=judge(spec.gates, quantized.value, measured.value),
         stages=tuple(outcome.run for outcome in outcomes),
         machine=machine(),
         versions=versions(),

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from flows.build import Build
 
+DIFFERENT = 1
 GATE_FAILED = 7
 INTERRUPTED = 130
 
@@ -86,6 +87,7 @@ def build(debug: bool, specs: tuple[Path, ...], store: str, sdk: Any, out: Path,
     from hefjoin.sdk.process import stop_running_steps
     from hefjoin.sdk.toolchain import resolve
     from hefjoin.spec import load_spec
+    from hefjoin.stages.fetch import locate
     from hefjoin.stores import open_store
 
     def stop(number: int, frame: FrameType | None) -> None:
@@ -95,8 +97,11 @@ def build(debug: bool, specs: tuple[Path, ...], store: str, sdk: Any, out: Path,
     loaded = [load_spec(path) for path in specs]
     if out.exists() and not out.is_dir():
         raise InputError(f"--out {out} is a file; a folder is wanted")
+    for spec in loaded:
+        locate(spec)
     place = open_store(store)
-    resolve(sdk)
+    for spec in loaded:
+        resolve(sdk, spec.dfc_python)
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
     with Console(debug) as console:
@@ -143,16 +148,17 @@ def example(debug: bool, name: str, directory: Path) -> None:
 @click.argument("file", metavar="FILE", type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 @click.option("--like-hailortcli", is_flag=True, help="A HEF as `hailortcli parse-hef --parse-streams` prints it.")
-def inspect(debug: bool, file: Path, as_json: bool, like_hailortcli: bool) -> None:
+@click.option("--verify", is_flag=True, help="Also compare the checksum of a HEF, which reads all of it.")
+def inspect(debug: bool, file: Path, as_json: bool, like_hailortcli: bool, verify: bool) -> None:
     """Say what an ONNX, HAR or HEF file holds, without the vendor's software."""
     del debug
-    from flows.inspect import describe, show
-    from hefjoin.formats import hef
+    import flows.inspect
+    from flows.inspect_view import show
 
     if like_hailortcli:
-        click.echo(hef.like_hailortcli(hef.read(file)), nl=False)
+        click.echo(flows.inspect.like_hailortcli(file, verify=verify), nl=False)
         return
-    found = describe(file)
+    found = flows.inspect.describe(file, verify=verify)
     click.echo(json.dumps(found, indent=2) if as_json else show(found), nl=as_json)
 
 
@@ -172,6 +178,51 @@ def doctor(debug: bool, as_json: bool) -> None:
         show(findings)
     if any(finding.state == "problem" for finding in findings):
         sys.exit(ToolchainError.exit_code)
+
+
+@command
+@click.argument("build", metavar="BUILD")
+@click.option("--store", metavar="URI", default="artifacts", show_default=True, help="A folder or s3://bucket/prefix.")
+@click.option("--out", metavar="FILE", type=click.Path(path_type=Path),
+              help="Where to write it.  [default: <name>_loader.py]")  # fmt: skip
+def loader(debug: bool, build: str, store: str, out: Path | None) -> None:
+    """Write a Python module that loads a build's HEF and returns {model: {output: array}}.
+
+    BUILD is a manifest.json, a folder with one, or a build or name in the store.
+    """
+    del debug
+    from flows.loader import find_manifest, write
+    from hefjoin.stores import open_store
+
+    manifest = find_manifest(build, open_store(store))
+    click.echo(write(manifest, out))
+
+
+@command
+@click.option("--sdk", type=click.Choice(["auto", "dfc", "emulator"]), default="auto", show_default=True,
+              help="Whom to ask; auto: the DFC where HEFJOIN_DFC_PYTHON names one, else the emulator.")  # fmt: skip
+@click.option("--out", metavar="FILE", type=click.Path(path_type=Path),
+              help="The archive.  [default: conformance-<sdk>-<version>.tar.gz]")  # fmt: skip
+@click.option("--compare", metavar="A B", nargs=2, type=click.Path(path_type=Path),
+              help="Say in what two archives differ instead; exit code 1 where they do.")  # fmt: skip
+@click.option("--json", "as_json", is_flag=True, help="Answers or differences as JSON.")
+def conformance(debug: bool, sdk: Any, out: Path | None, compare: tuple[Path, Path] | None, as_json: bool) -> None:
+    """Record what an SDK and a device make of a fixed set of small networks, or compare two such records."""
+    del debug
+    from flows import conformance as kit
+
+    if compare:
+        comparison = kit.compare(*compare)
+        if as_json:
+            click.echo(comparison.model_dump_json(indent=2))
+        else:
+            kit.show_comparison(comparison)
+        sys.exit(0 if comparison.is_equal else DIFFERENT)
+    recording, path = kit.make(sdk, out)
+    if as_json:
+        click.echo(json.dumps([answer.model_dump() for answer in recording.answers], indent=2))
+    else:
+        kit.show_recording(recording, path)
 
 
 if __name__ == "__main__":

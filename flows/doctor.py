@@ -12,8 +12,8 @@ from rich.console import Console, Group
 from rich.markup import escape
 from rich.table import Table
 
+from hefjoin.compatibility import is_in, table
 from hefjoin.doctor import Finding
-from hefjoin.doctor.compatibility import is_in, table
 
 PLAIN_WIDTH = 120
 STYLES = {"ok": "green", "untested": "yellow", "missing": "yellow", "problem": "bold red"}

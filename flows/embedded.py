@@ -141,6 +141,8 @@ def _free_home(cache: Path) -> tuple[Path, IO[str]]:
 
 @contextmanager
 def _server(home: Path) -> Iterator[str]:
+    from hefjoin.sdk.process import end_process
+
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen(128)
@@ -160,12 +162,7 @@ def _server(home: Path) -> Iterator[str]:
         _wait(process, url, log)
         yield url
     finally:
-        process.terminate()
-        try:
-            process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        end_process(process)
 
 
 def _wait(process: subprocess.Popen[bytes], url: str, log: Path) -> None:

@@ -112,17 +112,22 @@ class UnsupportedOpError(CompileError):
 
 
 class FitError(CompileError):
-    """The joined network does not fit; `need` and `have` count each resource."""
+    """The joined network does not fit; `need` and `have` count each resource, `reason` says it in a line."""
 
+    reason: str
     need: Mapping[str, float]
     have: Mapping[str, float]
 
 
 class DeviceError(HefJoinError):
-    """The device is missing, busy, of the wrong architecture or runs the wrong version."""
+    """The device is missing, busy, of the wrong architecture or runs the wrong version; `reason` is one of these.
+
+    `missing`, `busy`, `architecture`, `version`, `refused` (the HEF was not made for a device) or `failed`.
+    """
 
     exit_code = 4
     is_transient = True
+    reason: str = "failed"
 
 
 class StoreError(HefJoinError):
@@ -139,6 +144,14 @@ class ToolchainError(HefJoinError):
 
     exit_code = 6
     log_tail: str
+
+
+def combined(errors: Sequence[HefJoinError]) -> HefJoinError:
+    """Return one error that says all of them, with the exit code of the first that the user cannot mend alone."""
+    if len(errors) == 1:
+        return errors[0]
+    first = next((error for error in errors if error.exit_code != InputError.exit_code), errors[0])
+    return type(first)(**first.attributes, message="\n".join(error.message for error in errors))
 
 
 def _rebuild(cls: type[HefJoinError], message: str, attributes: dict[str, Any]) -> HefJoinError:

@@ -12,7 +12,7 @@ from pydantic import Field
 from hefjoin.artifacts import Record, Ref
 from hefjoin.calibration import Health
 from hefjoin.forecast.fit import Fit
-from hefjoin.spec import BuildSpec
+from hefjoin.spec import BuildSpec, HwArch
 
 SCHEMA_VERSION = 1
 
@@ -218,11 +218,81 @@ class Quantized(Record):
     requested_level: int
     effective_level: int
     """The compiler may silently fall back to 0."""
+    output_layers: tuple[str, ...]
+    """What feeds the outputs now; a model script may have put post-processing behind the joined ones."""
+    unjudged: tuple[str, ...] = ()
+    """Outputs of such post-processing: lists of boxes have no SNR."""
     accuracy: tuple[ModelAccuracy, ...]
+    """Of the models with an output that was judged."""
     layer_noise: tuple[LayerNoise, ...]
     outputs: Ref
-    """.npz with `float_<i>` and `quantized_<i>` per output: float32, (frames, …), for the plots."""
+    """.npz with `float_<i>` and `quantized_<i>` per judged output: float32, (frames, …), i as in `output_layers`."""
     warnings: tuple[str, ...]
+
+
+class ClusterUse(Record):
+    """What a mapping takes of one cluster of the chip, or of all; 0–1, of what the cluster has."""
+
+    control: float
+    compute: float
+    memory: float
+
+
+class Utilization(Record):
+    """What the compiler says one context takes."""
+
+    context: str
+    """The compiler's name for it; empty where it names none, as for a single context in DFC 3.28."""
+    clusters: dict[str, ClusterUse]
+    total: ClusterUse
+
+
+class Attempt(Record):
+    """One try at mapping the joined network."""
+
+    script: str
+    """The compile commands it was made with."""
+    label: str
+    """What was different: `as declared`, `replay of the last mapping`, or the commands of `compile.attempts`."""
+    outcome: Literal["compiled", "did not fit"]
+    message: str
+    """The compiler's reason; empty where it compiled."""
+    need: dict[str, float]
+    have: dict[str, float]
+    """The limits that were in force."""
+    seconds: float
+    log: Ref
+
+
+class HefStream(Record):
+    """An input or output of the HEF, as the host sees it."""
+
+    name: str
+    model: str
+    """The network it belongs to; empty for the shared input."""
+    original_name: str
+    """In the ONNX file."""
+    shape: tuple[int, ...]
+    """Without batch: (height, width, channels) or (features,)."""
+    dtype: str
+    """`UINT8`, `UINT16` or `FLOAT32`."""
+    order: str
+    scale: float
+    zero_point: float
+    """real = (stored - zero_point) · scale."""
+
+
+class Deployment(Record):
+    """What a machine must offer before the HEF is sent to its device, and what comes back from it."""
+
+    hw_arch: HwArch
+    sdk_version: str
+    least_hailort: str
+    """The HailoRT published with the compiler; empty where none is known, and for an emulated HEF."""
+    group: str
+    """The network group to configure."""
+    input: HefStream
+    outputs: tuple[HefStream, ...]
 
 
 class Compiled(Record):
@@ -236,6 +306,15 @@ class Compiled(Record):
     sdk_version: str
     is_emulated: bool
     warnings: tuple[str, ...]
+    deployment: Deployment
+    attempts: tuple[Attempt, ...] = ()
+    """Every try, in order; the last one made this HEF."""
+    utilization: tuple[Utilization, ...] = ()
+    """One per context, as the compiler printed it; empty in an emulated build."""
+    auto_script: Ref | None = None
+    """The compiler's own resolved decisions (`.auto.alls`), which make the next compile of this graph quicker."""
+    replayed: bool = False
+    """The decisions of an earlier build of the same graph were replayed."""
 
 
 class BatchMeasurement(Record):
@@ -247,11 +326,26 @@ class BatchMeasurement(Record):
     """Median of the rounds."""
     fps_low: float
     fps_high: float
-    """Lower and upper quartile of the rounds."""
-    latency_p50_ms: float
-    latency_p95_ms: float
-    latency_p99_ms: float
-    """Host round trip of one batch."""
+    """95 % confidence interval of the median, see `hefjoin.devices.rounds`."""
+    latency_p50_ms: float | None = None
+    latency_p95_ms: float | None = None
+    latency_p99_ms: float | None = None
+    """Host round trip of one batch; None where it was not measured."""
+    overall_latency_ms: float | None = None
+    """Mean host round trip of one frame, as `hailortcli` gives it."""
+    hw_fps: float | None = None
+    """Frames per second of the chip alone, without the host (`hw_only`)."""
+    hw_latency_ms: float | None = None
+    """Of one frame through the chip alone."""
+
+
+class Range(Record):
+    """A sensor over the time of a measurement."""
+
+    low: float
+    mean: float
+    high: float
+    samples: int
 
 
 class Measured(Record):
@@ -263,8 +357,18 @@ class Measured(Record):
     batches: tuple[BatchMeasurement, ...]
     load_average: float
     """Of the host over the last minute, when the measurement began."""
-    power_w: float | None = None
-    temperature_c: float | None = None
+    method: str = ""
+    """How: `InferModel async, 8 frames in flight`, `hailortcli run`."""
+    power_w: Range | None = None
+    temperature_c: Range | None = None
+    is_throttled: bool | None = None
+    """The chip slowed itself down; None where it cannot be asked."""
+    accuracy: tuple[ModelAccuracy, ...] = ()
+    """Of the outputs that the device gave, against the float network; empty where none were read back."""
+    versions: dict[str, str] = Field(default_factory=dict)
+    """HailoRT, driver and firmware, where there are any."""
+    notes: tuple[str, ...] = ()
+    """What could not be measured, and why."""
 
 
 class Gate(Record):
@@ -328,9 +432,17 @@ class Manifest(Record):
         return all(gate.verdict != "failed" for gate in self.gates)
 
     def repeats(self, earlier: Manifest) -> bool:
-        """Return whether this build did nothing that the earlier one had not done: same spec, every stage reused."""
+        """Return whether this build did nothing that the earlier one had not done: same spec, every stage reused.
+
+        A benchmark that found no device is not reused, because one may be there now; without one again, nothing is new.
+        """
         keys, earlier_keys = ([run.key for run in build.stages] for build in (self, earlier))
-        return self.spec == earlier.spec and keys == earlier_keys and all(run.is_reused for run in self.stages)
+        without_device = all(build.measured.source == "not measured" for build in (self, earlier))
+        return (
+            self.spec == earlier.spec
+            and keys == earlier_keys
+            and all(run.is_reused or (run.stage == "benchmark" and without_device) for run in self.stages)
+        )
 
 
 class Published(Record):

@@ -9,6 +9,7 @@ checked by the same class, and `load_spec` reports every problem of a file at on
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -20,10 +21,12 @@ from hefjoin.errors import Problem, SpecError
 HwArch = Literal["hailo8", "hailo8l"]
 Precision = Literal["a8_w8", "a8_w4", "a16_w16"]
 Color = Literal["rgb", "bgr"]
-DeviceKind = Literal["auto", "emulated"]
+DeviceKind = Literal["auto", "emulated", "hailort", "hailortcli"]
 
 SCOPE_PATTERN = r"^[A-Za-z][A-Za-z0-9_]*$"
 NAME_PATTERN = r"^[a-z0-9][a-z0-9._-]*$"
+_FILE_ARGUMENT = re.compile(r"""(\bnms_postprocess\s*\(\s*["'])([^"'\n]+)(["'])""")
+"""The file that a model script refers to."""
 MODEL_SUFFIXES = (".onnx", ".har")
 
 Text = Annotated[str, Field(json_schema_extra={"format": "multiline"})]
@@ -161,6 +164,13 @@ class CompileSpec(Section):
         description="Frames per second to aim for; a modest figure helps a pair to fit. 0: as fast as possible.",
         json_schema_extra={"position": 2},
     )
+    attempts: list[Text] = Field(
+        default=[],
+        max_length=8,
+        description="What to try next, in this order, while the network does not fit a single context: compile "
+        "commands put over the declared ones, such as performance_param(fps=30). Nothing else is tried.",
+        json_schema_extra={"position": 3},
+    )
 
 
 class BenchmarkSpec(Section):
@@ -182,7 +192,7 @@ class BenchmarkSpec(Section):
     )
     device: DeviceKind = Field(
         default="auto",
-        description="auto: the one that runs what was built.",
+        description="auto: the one that runs what was built; for a real HEF HailoRT's Python API, else hailortcli.",
         json_schema_extra={"position": 2},
     )
 
@@ -233,6 +243,11 @@ class BuildSpec(Section):
         default="",
         description="Model script commands for the joined network, with scoped layer names.",
         json_schema_extra={"position": 9},
+    )
+    dfc_python: str = Field(
+        default="",
+        description="Python interpreter in which the Dataflow Compiler is installed. Empty: HEFJOIN_DFC_PYTHON.",
+        json_schema_extra={"position": 10},
     )
 
     @model_validator(mode="after")
@@ -340,9 +355,15 @@ def resolve_paths(spec: BuildSpec, folder: Path) -> BuildSpec:
     def absolute(source: str) -> str:
         return source if not source or "://" in source else str(folder / Path(source).expanduser())
 
+    def referring(script: str) -> str:
+        return _FILE_ARGUMENT.sub(lambda found: f"{found[1]}{absolute(found[2])}{found[3]}", script)
+
     return spec.model_copy(
         update={
-            "models": [m.model_copy(update={"source": absolute(m.source)}) for m in spec.models],
+            "models": [
+                m.model_copy(update={"source": absolute(m.source), "script": referring(m.script)}) for m in spec.models
+            ],
+            "script": referring(spec.script),
             "calibration": spec.calibration.model_copy(update={"source": absolute(spec.calibration.source)}),
             "evaluation": spec.evaluation.model_copy(update={"source": absolute(spec.evaluation.source)}),
         }

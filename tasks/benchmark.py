@@ -2,7 +2,7 @@
 
 from prefect import State, task
 
-from hefjoin.manifest import Compiled, JoinCheck, Measured
+from hefjoin.manifest import Compiled, JoinCheck, Measured, Quantized
 from hefjoin.spec import BuildSpec
 from hefjoin.stages.benchmark import Benchmark
 from hefjoin.stages.contract import Outcome
@@ -10,16 +10,8 @@ from tasks.site import STAGE_TASK, Site, run_stage
 
 
 @task(name="benchmark", task_run_name="benchmark {spec.name}", **STAGE_TASK)
-def benchmark(site: Site, spec: BuildSpec, checked: JoinCheck, compiled: Compiled) -> State[Outcome[Measured]]:
-    """Run the HEF on real frames and time it."""
-    stage = Benchmark(
-        name=spec.name,
-        hef=compiled.hef,
-        is_emulated=compiled.is_emulated,
-        frames=checked.evaluation.npy,
-        batch_sizes=tuple(spec.benchmark.batch_sizes),
-        seconds=spec.benchmark.seconds,
-        device=spec.benchmark.device,
-        host=Benchmark.this_host(),
-    )
-    return run_stage(stage, site)
+def benchmark(
+    site: Site, spec: BuildSpec, checked: JoinCheck, quantized: Quantized, compiled: Compiled
+) -> State[Outcome[Measured]]:
+    """Run the HEF on real frames; time it and judge its outputs."""
+    return run_stage(Benchmark.of(spec, checked, quantized, compiled), site)

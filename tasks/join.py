@@ -12,11 +12,4 @@ from tasks.site import STAGE_TASK, Site, run_stage
 @task(name="join", task_run_name="join {spec.name}", **STAGE_TASK)
 def join(site: Site, spec: BuildSpec, networks: dict[str, Network], checked: JoinCheck) -> State[Outcome[Joined]]:
     """Join on one shared input and prove that it changed nothing."""
-    stage = Join(
-        networks=tuple((model.name, networks[model.name]) for model in spec.models),
-        frames=checked.calibration.npy,
-        mean=checked.mean,
-        std=checked.std,
-        sdk=site.toolchain.sdk,
-    )
-    return run_stage(stage, site)
+    return run_stage(Join.of(spec, networks, checked, site.toolchain.sdk), site)

@@ -1,23 +1,18 @@
 """Publish the build."""
 
-from pathlib import Path
-
 from prefect import task
 from prefect.artifacts import create_link_artifact, create_markdown_artifact
 
 from hefjoin.manifest import Manifest, Published
 from hefjoin.report import summary_markdown
 from hefjoin.stages import publish as stage
-from hefjoin.stages.contract import Workplace
-from hefjoin.stores import open_store
-from tasks.site import STAGE_TASK, Site
+from tasks.site import STAGE_TASK, Site, workplace
 
 
 @task(name="publish", task_run_name="publish {manifest.spec.name}", **STAGE_TASK)
 def publish(site: Site, manifest: Manifest) -> Published:
     """Leave manifest, report and name in the store, and a summary in the Prefect UI."""
-    place = Workplace(store=open_store(site.store), root=Path(site.work), toolchain=site.toolchain)
-    published = stage.publish(manifest, place)
+    published = stage.publish(manifest, workplace(site))
     key = manifest.spec.name.replace(".", "-").replace("_", "-")
     create_markdown_artifact(summary_markdown(manifest, published.report.uri), key=f"build-{key}")
     create_link_artifact(published.report.uri, "report", key=f"report-{key}")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -64,17 +65,21 @@ STAGE_TASK: dict[str, Any] = {
 """Options of every task that performs a stage. Reuse is ours, so Prefect's cache is off."""
 
 
-def run_stage(stage: Stage[ResultT], site: Site) -> State[Outcome[ResultT]]:
-    """Perform a stage; the state is named `Reused` where nothing had to be done."""
-    place = Workplace(
+def workplace(site: Site, on_progress: Callable[[Progress], None] | None = None) -> Workplace:
+    """Return the site as stages know it."""
+    return Workplace(
         store=open_store(site.store),
         root=Path(site.work),
         toolchain=site.toolchain,
         force=site.force,
-        on_progress=ProgressReport(stage.title),
+        on_progress=on_progress,
         earlier_keys=site.earlier_keys,
     )
-    outcome: Outcome[ResultT] = perform(stage, place)
+
+
+def run_stage(stage: Stage[ResultT], site: Site) -> State[Outcome[ResultT]]:
+    """Perform a stage; the state is named `Reused` where nothing had to be done."""
+    outcome: Outcome[ResultT] = perform(stage, workplace(site, ProgressReport(stage.title)))
     if outcome.run.is_reused:
         return Completed(name="Reused", message=outcome.run.reason, data=outcome)
     return Completed(message=outcome.run.reason, data=outcome)

@@ -12,8 +12,11 @@ from hefjoin.artifacts import Ref
 from hefjoin.calibration import Health
 from hefjoin.forecast.fit import forecast_fit
 from hefjoin.manifest import (
+    Attempt,
     BatchMeasurement,
+    ClusterUse,
     Compiled,
+    Deployment,
     Equality,
     Fetched,
     Forecast,
@@ -21,6 +24,7 @@ from hefjoin.manifest import (
     Frames,
     FrameSource,
     Gate,
+    HefStream,
     JoinCheck,
     Joined,
     LayerNoise,
@@ -32,9 +36,11 @@ from hefjoin.manifest import (
     Network,
     OutputAccuracy,
     Quantized,
+    Range,
     Sdk,
     StageRun,
     Tensor,
+    Utilization,
 )
 from hefjoin.report import maps
 from hefjoin.spec import validate_spec
@@ -131,6 +137,7 @@ def make_manifest(
             script="normalization1 = normalization([123.675, 116.28, 103.53], [58.395, 57.12, 57.375])\n",
             requested_level=2,
             effective_level=0,
+            output_layers=tuple(f"{model}/{output}" for model in models),
             accuracy=tuple(
                 ModelAccuracy(
                     model=model,
@@ -162,6 +169,7 @@ def make_manifest(
             sdk_version="3.33.0-emulator",
             is_emulated=True,
             warnings=(),
+            deployment=_deployment(joined, models),
         ),
         "measured": _measured("emulator"),
         "gates": (
@@ -202,6 +210,32 @@ def _network(model: str, layers: Sequence[LayerView], output_shape: tuple[int, .
         inputs=(Tensor(layer=f"{model}/input_layer1", original_name="input.1", shape=(224, 224, 3)),),
         outputs=(Tensor(layer=f"{model}/{output}", original_name="191", shape=output_shape),),
         layers=tuple(layers),
+    )
+
+
+def _deployment(joined: Network, models: Sequence[str]) -> Deployment:
+    (image,) = joined.inputs
+    streams = [("", image, 1.0, 0.0), *zip(models, joined.outputs, (0.05, 0.1), (90.0, 128.0), strict=True)]
+    made = [
+        HefStream(
+            name=tensor.layer,
+            model=model,
+            original_name=tensor.original_name,
+            shape=tensor.shape,
+            dtype="UINT8",
+            order="NHWC" if len(tensor.shape) == 3 else "NC",
+            scale=scale,
+            zero_point=zero_point,
+        )
+        for model, tensor, scale, zero_point in streams
+    ]
+    return Deployment(
+        hw_arch="hailo8",
+        sdk_version="3.33.0-emulator",
+        least_hailort="",
+        group="joined_" + "_".join(models),
+        input=made[0],
+        outputs=tuple(made[1:]),
     )
 
 
@@ -268,14 +302,52 @@ def _stages(models: Sequence[str]) -> tuple[StageRun, ...]:
 
 
 def device_manifest() -> Manifest:
-    """The same build by the vendor's compiler, measured on a chip."""
+    """The same build by the vendor's compiler, on its second attempt, measured on a chip."""
     emulated = make_manifest()
+    deployed = emulated.compiled.deployment.model_copy(update={"sdk_version": "3.33.0", "least_hailort": "4.23"})
     return make_manifest(
         sdk=Sdk(provider="dfc", version="3.33.0"),
-        measured=_measured("device").model_copy(update={"power_w": 2.71, "temperature_c": 48.2}),
-        compiled=emulated.compiled.model_copy(
-            update={"contexts_source": "device", "sdk_version": "3.33.0", "is_emulated": False}
+        measured=_measured("device").model_copy(
+            update={
+                "method": "InferModel async, 4 frames in flight",
+                "power_w": Range(low=2.41, mean=2.71, high=2.98, samples=7),
+                "temperature_c": Range(low=48.2, mean=48.2, high=48.2, samples=7),
+                "is_throttled": False,
+                "accuracy": emulated.quantized.accuracy,
+                "versions": {"HailoRT": "4.23.0", "driver": "4.23.0", "firmware": "4.23.0"},
+                "notes": ("the figures are of the host's round trip through Python",),
+            }
         ),
+        compiled=emulated.compiled.model_copy(
+            update={
+                "contexts_source": "hef",
+                "sdk_version": "3.33.0",
+                "is_emulated": False,
+                "deployment": deployed,
+                "attempts": (_attempt("as declared", "did not fit"), _attempt("performance_param(fps=30)", "compiled")),
+                "utilization": (_utilization(),),
+            }
+        ),
+    )
+
+
+def _attempt(label: str, outcome: Any) -> Attempt:
+    return Attempt(
+        script="context_switch_param(mode=disabled)",
+        label=label,
+        outcome=outcome,
+        message="" if outcome == "compiled" else "Mapping Failed",
+        need={"LCUs": 149, "APUs": 100},
+        have={"LCUs": 96, "APUs": 120},
+        seconds=1912.0,
+        log=ref("compile.log"),
+    )
+
+
+def _utilization() -> Utilization:
+    clusters = {f"cluster_{index}": ClusterUse(control=0.688, compute=0.406, memory=0.156) for index in range(8)}
+    return Utilization(
+        context="resnet_pair_context_0", clusters=clusters, total=ClusterUse(control=0.75, compute=0.629, memory=0.478)
     )
 
 

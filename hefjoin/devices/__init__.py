@@ -9,8 +9,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
+import numpy as np
+import numpy.typing as npt
+
 from hefjoin.manifest import Measured
 from hefjoin.spec import DeviceKind
+
+Array = npt.NDArray[np.float32]
 
 
 class Device(Protocol):
@@ -37,14 +42,43 @@ class Device(Protocol):
             DeviceError: The device is missing, busy, or the HEF was not made for it.
         """
 
+    def outputs(self, hef: Path, frames: Path) -> dict[str, Array] | None:
+        """Return what the HEF gives for each frame, by output; None where the device hands no outputs back.
 
-def open_device(kind: DeviceKind, is_emulated_hef: bool) -> Device | None:
-    """Return the device to measure on; None where there is none for a real HEF.
+        Args:
+            hef: The HEF.
+            frames: .npy, uint8, (frames, height, width, channels).
+
+        Returns:
+            Output name (`<scope>/<layer>`) to float32, dequantized, (frames, height, width, channels) or
+            (frames, features).
+
+        Raises:
+            DeviceError: As for `benchmark`.
+        """
+
+
+def open_device(kind: DeviceKind, is_emulated_hef: bool) -> Device:
+    """Return the device to measure on; nothing is claimed before it is used.
 
     Args:
-        kind: `auto` is the device that runs what was built.
+        kind: `auto` is the device that runs what was built: for a real HEF HailoRT's Python API where it is
+            installed, else `hailortcli`.
         is_emulated_hef: What was built.
+
+    Raises:
+        DeviceError: With reason `missing` where this machine has nothing that drives a real HEF.
     """
     from hefjoin.devices.emulated import EmulatedDevice
 
-    return EmulatedDevice() if kind == "emulated" or is_emulated_hef else None
+    if kind == "emulated" or (kind == "auto" and is_emulated_hef):
+        return EmulatedDevice()
+    return _open_real(kind)
+
+
+def _open_real(kind: DeviceKind) -> Device:
+    from hefjoin.devices import hailort, hailortcli
+
+    if kind == "hailort" or (kind == "auto" and hailort.is_installed()):
+        return hailort.HailoRtDevice()
+    return hailortcli.HailoRtCliDevice()

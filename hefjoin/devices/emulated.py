@@ -16,12 +16,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from hefjoin.devices.frames import Array, dequantized, input_frames
+from hefjoin.devices.rounds import summary
 from hefjoin.errors import DeviceError
 from hefjoin.formats import hef as hef_file
 from hefjoin.manifest import BatchMeasurement, Measured
 from hefjoin.sessions import open_session
-
-Array = npt.NDArray[Any]
 
 ROUND_SECONDS = 0.25
 LEAST_ROUNDS = 3
@@ -46,7 +46,7 @@ class EmulatedDevice:
     ) -> Measured:
         """Time the HEF's graph in repeated rounds after a warm-up."""
         session = self.open(hef)
-        images = quantized(np.load(frames, mmap_mode="r"), hef_file.read(hef).groups[0].inputs[0])
+        images = input_frames(frames, hef_file.read(hef))
         load = os.getloadavg()[0]
         rounds = max(LEAST_ROUNDS, round(seconds / ROUND_SECONDS))
         batches = []
@@ -58,8 +58,22 @@ class EmulatedDevice:
 
             batches.append(_measure(session, _batch(images, size), seconds / rounds, rounds, report))
         return Measured(
-            source="emulator", device=f"emulator on {cpu_name()}", batches=tuple(batches), load_average=load
+            source="emulator",
+            device=f"emulator on {cpu_name()}",
+            method="ONNX Runtime",
+            batches=tuple(batches),
+            load_average=load,
         )
+
+    def outputs(self, hef: Path, frames: Path) -> dict[str, npt.NDArray[np.float32]]:
+        """Run every frame by itself and return dequantized outputs; the graph gives them in the HEF's order."""
+        session, found = self.open(hef), hef_file.read(hef)
+        name, images = session.get_inputs()[0].name, input_frames(frames, found)
+        rows = [session.run(None, {name: images[i : i + 1]}) for i in range(len(images))]
+        return {
+            stream.name: dequantized(np.concatenate(arrays), stream)
+            for stream, arrays in zip(found.groups[0].outputs, zip(*rows, strict=True), strict=True)
+        }
 
     def open(self, hef: Path) -> Any:
         """Return an ONNX Runtime session of an emulated HEF: quantized frames in (NHWC), quantized outputs out."""
@@ -68,23 +82,10 @@ class EmulatedDevice:
             raise DeviceError(
                 f"{hef.name} was compiled by DFC {found.sdk_version} for a {found.hw_arch}: its microcode runs on the "
                 "chip only. Measure it on a machine with a Hailo-8",
+                reason="refused",
                 is_transient=False,
             )
         return open_session(hef_file.resource(hef, GRAPH_RESOURCE), self.threads)
-
-
-def quantized(frames: Array, stream: hef_file.Stream) -> Array:
-    """Return frames as the host sends them: integers of the input stream's type and scale.
-
-    Args:
-        frames: uint8 or float32, (frames, height, width, channels).
-        stream: The HEF's input; `real = (quantized - zero_point) * scale`.
-    """
-    kind = np.dtype(stream.dtype.lower())
-    if frames.dtype == kind and stream.scale == 1 and stream.zero_point == 0:
-        return frames
-    limits = np.iinfo(kind)
-    return np.clip(np.rint(frames / stream.scale) + stream.zero_point, limits.min, limits.max).astype(kind)
 
 
 def _measure(
@@ -102,18 +103,7 @@ def _measure(
         latencies += times
         fps.append(size * len(times) / (time.perf_counter() - start))
         on_round(done)
-    low, middle, high = np.percentile(fps, [25, 50, 75])
-    p50, p95, p99 = np.percentile(np.array(latencies) * 1e3, [50, 95, 99])
-    return BatchMeasurement(
-        batch_size=size,
-        rounds_fps=tuple(fps),
-        fps=float(middle),
-        fps_low=float(low),
-        fps_high=float(high),
-        latency_p50_ms=float(p50),
-        latency_p95_ms=float(p95),
-        latency_p99_ms=float(p99),
-    )
+    return summary(size, fps, latencies)
 
 
 def _timed(session: Any, name: str, feeds: list[Array], end: float) -> Iterator[float]:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from hefjoin.doctor.compatibility import Release, is_in, table
+from hefjoin.compatibility import Release, is_in, table
 from hefjoin.doctor.finding import EMULATOR_DOES_WITHOUT, Finding
 from hefjoin.doctor.machine import operating_system
 from hefjoin.doctor.program import Answer

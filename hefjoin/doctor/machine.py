@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from hefjoin.doctor.compatibility import table
+from hefjoin.compatibility import table
 from hefjoin.doctor.finding import Finding, absent
 from hefjoin.doctor.program import Answer
 

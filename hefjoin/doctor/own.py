@@ -13,7 +13,7 @@ from pathlib import Path
 from packaging.requirements import Requirement
 
 import hefjoin
-from hefjoin.doctor.compatibility import is_in
+from hefjoin.compatibility import is_in
 from hefjoin.doctor.finding import Finding
 from hefjoin.doctor.program import Answer
 from hefjoin.sdk.toolchain import emulator_version

@@ -19,7 +19,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple, Self
 
-from hefjoin.doctor.compatibility import is_in, minor, table
+from hefjoin.compatibility import is_in, minor, table
 from hefjoin.doctor.finding import Finding, State, absent
 from hefjoin.doctor.program import Answer
 

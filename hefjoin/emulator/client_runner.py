@@ -47,6 +47,8 @@ from hefjoin.sessions import open_session
 
 SDK_VERSION = f"{_hefjoin_version}-emulator"
 NATIVE_GRAPH, QUANTIZED_GRAPH, OWN_STATE = ".native.onnx", ".quantized.onnx", ".emulator.json"
+RESOLVED_SCRIPT = ".auto.alls"
+"""What the compiler decided, as a script; nothing is placed here, so it says what was asked for."""
 
 OWN_FORMAT = 1
 """Raised when `.emulator.json` changes."""
@@ -110,6 +112,7 @@ class ClientRunner:
         self._encodings: dict[str, Encoding] = {}
         self._statistics: dict[str, list[float]] = {}
         self._hef: bytes | None = None
+        self._compiled_by = Script()
         if har is not None:
             self.load_har(har)
             self.hw_arch = hw_arch or self.hw_arch
@@ -154,18 +157,20 @@ class ClientRunner:
                 f"{path.name} was written by another emulator ({found.sdk_version}); parse its model again"
             )
         quantized = hef = None
+        compiled_by = Script()
         if state in (States.QUANTIZED_MODEL, States.COMPILED_MODEL):
             data = har_file.read_member(path, QUANTIZED_GRAPH, limit_bytes=1 << 31)
             quantized = onnx.load_from_string(data)
         if state is States.COMPILED_MODEL:
             hef = har_file.read_member(path, ".hef", limit_bytes=1 << 31)
+            compiled_by = parse_script(har_file.read_member(path, RESOLVED_SCRIPT).decode())
         self._hn = json.loads(har_file.read_member(path, ".hn"))
         self._model = onnx.load_from_string(har_file.read_member(path, NATIVE_GRAPH, limit_bytes=1 << 31))
         self._script = parse_script(har_file.read_member(path, ".alls").decode())
         self._optimized_by = parse_script(own["optimized_by"])
         self._merged, self._statistics = own["merged_inputs"], own["statistics"]
         self._encodings = {name: Encoding(**code) for name, code in own["encodings"].items()}
-        self._quantized, self._hef = quantized, hef
+        self._quantized, self._hef, self._compiled_by = quantized, hef, compiled_by
         self.state, self.hw_arch = state, found.hw_arch
 
     @in_state(*LOADED)
@@ -186,7 +191,7 @@ class ClientRunner:
         if self._quantized is not None:
             members[QUANTIZED_GRAPH] = self._quantized.SerializeToString()
         if self._hef is not None:
-            members[".hef"] = self._hef
+            members |= {".hef": self._hef, RESOLVED_SCRIPT: str(self._compiled_by).encode()}
         har_file.write(
             Path(har_path),
             model_name=self.model_name,
@@ -370,7 +375,7 @@ class ClientRunner:
         say("Building HEF...")
         self._hef = compiling.build_hef(self._hn, self._quantized, self._encodings, fit, SDK_VERSION)
         say(f"Successful Compilation (compilation time: {time.monotonic() - start:.0f}s)")
-        self.state = States.COMPILED_MODEL
+        self._compiled_by, self.state = self._script.stage("compilation"), States.COMPILED_MODEL
         return self._hef
 
     @property

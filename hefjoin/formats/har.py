@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import io
 import json
-import math
 import tarfile
 import uuid
 import zlib
@@ -19,14 +18,17 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import IO, Annotated, Any, TypeVar, cast
+from typing import IO, Any, TypeVar, cast
 
-from pydantic import BaseModel, ConfigDict, FailFast, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from hefjoin.artifacts import CHUNK_BYTES
 from hefjoin.errors import InputError, StoreError
 from hefjoin.formats.har_guard import GuardedStream
+from hefjoin.formats.har_layers import HarLayer, Names
 from hefjoin.formats.hef_emulated import EMULATOR_SUFFIX
+
+__all__ = ["Har", "HarLayer", "read", "read_member", "write"]
 
 METADATA_SUFFIX, HN_SUFFIX = ".metadata.json", ".hn"
 TEXT_LIMIT_BYTES = 64 << 20
@@ -41,57 +43,7 @@ PARSE_AGAIN = "parse the model again to get a whole HAR"
 # What tarfile, gzip and zlib are known to raise on damaged archives (fuzzed in tests/fuzz).
 _DAMAGED = (tarfile.TarError, OSError, EOFError, zlib.error, ValueError, OverflowError, LookupError, RecursionError)
 
-# One wrong item of a list is reported, not five million: errors of pydantic take 1 KiB each.
-Names = Annotated[tuple[str, ...], FailFast()]
-Shape = Annotated[tuple[int, ...], FailFast()]
-Shapes = Annotated[tuple[Shape, ...], FailFast()]
 Model = TypeVar("Model", bound=BaseModel)
-
-
-WINDOWS = frozenset({"maxpool", "avgpool"})
-"""Layer types whose `kernel_shape` is a window, without weights."""
-AXES_LIMIT, SIZE_LIMIT = 8, 2**31 - 1
-"""Of a kernel; what lies beyond is none."""
-
-
-class HarLayer(BaseModel):
-    """One layer of the HN; shapes are (batch, height, width, features), batch -1."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-    name: str
-    """`<scope>/<layer>`."""
-    type: str
-    inputs: Names = Field((), alias="input")
-    outputs: Names = Field((), alias="output")
-    input_shapes: Shapes = ()
-    output_shapes: Shapes = ()
-    original_names: Names = ()
-    """Names of the nodes of the model it was made from."""
-    params: dict[str, Any] = {}
-
-    @property
-    def scope(self) -> str:
-        """The model it came from, where several are joined."""
-        return self.name.rpartition("/")[0]
-
-    @property
-    def parameters(self) -> int:
-        """Count the weights: the kernel, and one bias for each output feature of a layer that has a kernel.
-
-        Every kernel of a parsed network has a bias, because batch normalization is folded into it. Scale and shift
-        layers and constants are not counted: the HN does not give their sizes.
-        """
-        kernel = self.params.get("kernel_shape")
-        if self.type in WINDOWS or not (
-            isinstance(kernel, list)
-            and 0 < len(kernel) <= AXES_LIMIT
-            and all(isinstance(size, int) and 0 <= size <= SIZE_LIMIT for size in kernel)
-        ):
-            return 0
-        # (height, width, inputs, outputs); a depthwise kernel's outputs are its inputs times a multiplier.
-        features: int = kernel[-2] * kernel[-1] if self.type == "dw" and len(kernel) > 1 else kernel[-1]
-        return math.prod(kernel) + features
 
 
 @dataclass(frozen=True)
@@ -162,13 +114,24 @@ class _Hn(BaseModel):
             raise ValueError(f"{len(layers):,} layers, at most {LAYERS_LIMIT:,} are read")
         return [{**layer, "name": name} if isinstance(layer, dict) else layer for name, layer in layers.items()]
 
+    @field_validator("layers")
+    @classmethod
+    def _whole(cls, layers: tuple[HarLayer, ...]) -> tuple[HarLayer, ...]:
+        """Refuse layers without what inputs, outputs and work are counted by."""
+        problems = [layer.problem for layer in layers if layer.problem]
+        if problems:
+            more = f" and {len(problems) - 10} more" if len(problems) > 10 else ""
+            raise ValueError(f"{'; '.join(problems[:10])}{more}")
+        return layers
+
 
 def read(path: Path | str) -> Har:
     """Read metadata and graph of a HAR (tar or tar.gz).
 
     Raises:
         InputError: the file is missing or no archive, a member is a link, a device or lies outside, metadata or
-            graph is missing, larger than `GRAPH_LIMIT_BYTES`, no JSON or not of the expected form.
+            graph is missing, larger than `GRAPH_LIMIT_BYTES`, no JSON or not of the expected form; or an input, an
+            output or a layer with weights has no shape.
     """
     path = Path(path)
     with _open(path) as archive:

@@ -36,10 +36,32 @@ SPECIFIC = {
     3: struct.Struct(">8sQIQ8sQ"),
 }
 ALIGNMENT_BYTES = 4096
-PROTO_LIMIT_BYTES = 512 << 20
-"""Real descriptions take 0.02 to 5 MB, the largest v0 files (microcode inside) some tens."""
 
 GET_AGAIN = "compile it again, or fetch it again and compare its digest"
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What follows what in the file, bytes."""
+
+    header_bytes: int
+    description_bytes: int
+    """The protobuf; in version 0 the microcode is inside it."""
+    padding_bytes: int
+    microcode_bytes: int
+    additional_bytes: int
+    """External resources of version 3; in versions 1 and 2 they count as microcode."""
+
+    @property
+    def total_bytes(self) -> int:
+        """The size of the whole file."""
+        return (
+            self.header_bytes
+            + self.description_bytes
+            + self.padding_bytes
+            + self.microcode_bytes
+            + self.additional_bytes
+        )
 
 
 @dataclass(frozen=True)
@@ -48,18 +70,19 @@ class Container:
 
     path: Path
     version: int
-    header_bytes: int
-    proto_bytes: int
-    payload_bytes: int
-    """Everything after the protobuf: padding, microcode and additional info."""
-    padding_bytes: int
+    parts: Parts
     checksum: bytes
     actual_bytes: int
 
     @property
+    def header_bytes(self) -> int:
+        """Where the description begins."""
+        return self.parts.header_bytes
+
+    @property
     def expected_bytes(self) -> int:
         """The size the header asks for."""
-        return self.header_bytes + self.proto_bytes + self.payload_bytes
+        return self.parts.total_bytes
 
     @property
     def is_truncated(self) -> bool:
@@ -67,9 +90,14 @@ class Container:
         return self.actual_bytes < self.expected_bytes
 
     @property
+    def description_end(self) -> int:
+        """The file offset behind the description."""
+        return self.parts.header_bytes + self.parts.description_bytes
+
+    @property
     def zero_point(self) -> int:
         """The file offset that offsets of external resources count from."""
-        return self.header_bytes + self.proto_bytes + self.padding_bytes
+        return self.description_end + self.parts.padding_bytes
 
 
 def open_container(path: Path) -> Container:
@@ -95,43 +123,22 @@ def open_container(path: Path) -> Container:
             f"{path}: cut off inside its header, {size} of {header_bytes} bytes (version {version}); {GET_AGAIN}"
         )
     fields = SPECIFIC[version].unpack_from(head, COMMON.size)
-    payload_bytes = padding_bytes = 0
+    padding_bytes = microcode_bytes = additional_bytes = 0
     if version == 0:
         checksum = fields[1]
     elif version == 3:
         checksum, with_padding_bytes, padding_bytes, additional_bytes, *_ = fields
-        payload_bytes = with_padding_bytes + additional_bytes
+        microcode_bytes = with_padding_bytes - padding_bytes
     else:
-        checksum, payload_bytes, *_ = fields
-    container = Container(
-        path, version, header_bytes, proto_bytes, payload_bytes, padding_bytes, checksum, actual_bytes=size
-    )
-    if padding_bytes > payload_bytes or size > container.expected_bytes:
+        checksum, microcode_bytes, *_ = fields
+    parts = Parts(header_bytes, proto_bytes, padding_bytes, microcode_bytes, additional_bytes)
+    if microcode_bytes < 0 or size > parts.total_bytes:
         raise InputError(
-            f"{path}: the header asks for {container.expected_bytes:,} bytes (padding {padding_bytes:,} of "
-            f"{payload_bytes:,} after the description), the file has {size:,}; it is damaged: {GET_AGAIN}"
+            f"{path}: the header asks for {parts.total_bytes:,} bytes (padding {padding_bytes:,} of "
+            f"{padding_bytes + microcode_bytes:,} after the description), the file has {size:,}; it is damaged: "
+            f"{GET_AGAIN}"
         )
-    return container
-
-
-def read_proto(container: Container) -> bytes:
-    """Return the protobuf of a HEF, the only part a listing needs.
-
-    Raises:
-        InputError: the file ends inside it, or it is larger than `PROTO_LIMIT_BYTES`.
-    """
-    end = container.header_bytes + container.proto_bytes
-    if container.actual_bytes < end:
-        raise InputError(
-            f"{container.path}: cut off inside its description, {container.actual_bytes:,} of "
-            f"{container.expected_bytes:,} bytes (the description ends at {end:,}); {GET_AGAIN}"
-        )
-    if container.proto_bytes > PROTO_LIMIT_BYTES:
-        raise InputError(
-            f"{container.path}: a description of {container.proto_bytes:,} bytes, at most {PROTO_LIMIT_BYTES:,} "
-            f"are read; the file is damaged: {GET_AGAIN}"
-        )
-    return read_slice(container, container.header_bytes, container.proto_bytes)
+    return Container(path, version, parts, checksum, actual_bytes=size)
 
 
 def read_slice(container: Container, offset: int, size_bytes: int) -> bytes:

@@ -12,10 +12,9 @@ import itertools
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from hefjoin.formats import hef_container
-from hefjoin.formats.hef_schema import message_class
+from hefjoin.formats import hef_container, hef_wire
+from hefjoin.formats import hef_messages as messages
 
 EMULATOR_SUFFIX = "-emulator"
 
@@ -70,58 +69,81 @@ def write_emulated(
     problems = list(_problems(group, networks, inputs, outputs, contexts, sdk_version))
     if problems:
         raise ValueError(f"network group {group!r}: " + "; ".join(problems))
-    hef = message_class("Hef")()
-    hef.header.sdk_version_str, hef.header.version = sdk_version, FORMAT_VERSION
+    names = sorted(resources)
+    offsets = itertools.accumulate((len(resources[name]) for name in names), initial=0)
+    description = messages.Hef(
+        header=messages.Header(sdk_version_str=sdk_version, version=FORMAT_VERSION),
+        network_groups=(_group(group, networks, inputs, outputs, contexts),),
+        extensions=_extensions(contexts, has_resources=bool(resources)),
+        optional_extensions=(messages.Extension(NETWORK_NAMES, "MULTI_NETWORK_VARIABLE_BATCH_SIZE"),),
+        external_resources=tuple(
+            messages.ExternalResource(offset, len(resources[name]), name)
+            for name, offset in zip(names, offsets, strict=False)
+        ),
+    )
+    return hef_container.pack(hef_wire.encode(description), resources)
+
+
+def _extensions(contexts: int, *, has_resources: bool) -> tuple[messages.Extension, ...]:
     needed = {
         "PERIPH_CALCULATION_IN_HAILORT": True,
         "IS_MULTI_CONTEXTS": contexts > 1,
-        "EXTERNAL_RESOURCES": resources,
+        "EXTERNAL_RESOURCES": has_resources,
     }
-    for name in (name for name, is_needed in needed.items() if is_needed):
-        hef.extensions.add(type_index=EXTENSIONS[name], name=name)
-    hef.optional_extensions.add(type_index=NETWORK_NAMES, name="MULTI_NETWORK_VARIABLE_BATCH_SIZE")
-    offset = 0
-    for name in sorted(resources):
-        hef.external_resources.add(offset=offset, size=len(resources[name]), name=name)
-        offset += len(resources[name])
-    _add_group(hef, group, networks, inputs, outputs, contexts)
-    return hef_container.pack(hef.SerializeToString(deterministic=True), resources)
+    return tuple(messages.Extension(EXTENSIONS[name], name) for name, is_needed in needed.items() if is_needed)
 
 
-def _add_group(
-    hef: Any, name: str, networks: Sequence[str], inputs: Sequence[Edge], outputs: Sequence[Edge], contexts: int
-) -> None:
-    group = hef.network_groups.add()
-    group.metadata.network_group_name = name
-    group.networks_names.extend(networks)
-    group.sorted_outputs_order.extend(edge.name for edge in outputs)
-    for index in range(contexts):
-        group.contexts.add(context_index=index).metadata.SetInParent()
-    indices = itertools.count()
-    for edge in inputs:
-        _fill_edge(group.contexts[0].metadata.edge_layers.add(direction=0), edge, networks, next(indices))
-    last = group.contexts[-1].metadata
-    for edge in outputs:
-        _fill_edge(last.edge_layers.add(direction=1), edge, networks, next(indices))
-    last.sorted_outputs_order.extend(edge.name for edge in outputs)
+def _group(
+    name: str, networks: Sequence[str], inputs: Sequence[Edge], outputs: Sequence[Edge], contexts: int
+) -> messages.NetworkGroup:
+    order = tuple(edge.name for edge in outputs)
+    into = tuple(_edge(edge, 0, networks, index) for index, edge in enumerate(inputs))
+    out = tuple(_edge(edge, 1, networks, index) for index, edge in enumerate(outputs, start=len(inputs)))
+    last = contexts - 1
+    return messages.NetworkGroup(
+        metadata=messages.NetworkGroupMetadata(network_group_name=name),
+        contexts=tuple(
+            messages.Context(
+                context_index=index,
+                metadata=messages.ContextMetadata(
+                    edge_layers=(into if index == 0 else ()) + (out if index == last else ()),
+                    sorted_outputs_order=order if index == last else (),
+                ),
+            )
+            for index in range(contexts)
+        ),
+        sorted_outputs_order=order,
+        networks_names=tuple(networks),
+    )
 
 
-def _fill_edge(message: Any, edge: Edge, networks: Sequence[str], sys_index: int) -> None:
-    message.network_index = list(networks).index(edge.network or networks[0])
-    message.context_switch_info.SetInParent()
-    info = message.layer_info
-    info.name = edge.name
-    info.original_names.extend(edge.original_names)
-    info.numeric_info.qp_zp, info.numeric_info.qp_scale = edge.zero_point, edge.scale
+def _edge(edge: Edge, direction: int, networks: Sequence[str], sys_index: int) -> messages.EdgeLayer:
     height, width, features = (1, 1, *edge.shape)[-3:]
     buffer_bytes, buffers = _buffers(edge)
-    base = info.edge_layer_base
-    base.height, base.width, base.features = height, width, features
-    base.padded_height, base.padded_width, base.padded_features = height, width, features
-    base.format = NHWC if len(edge.shape) == 3 else NC
-    base.sys_index, base.data_bytes = sys_index, edge.data_bytes
-    base.core_bytes_per_buffer, base.core_buffers_per_frame = buffer_bytes, buffers
-    base.buffer_indices.add()
+    base = messages.EdgeLayerBase(
+        height=height,
+        padded_height=height,
+        width=width,
+        padded_width=width,
+        features=features,
+        padded_features=features,
+        format=NHWC if len(edge.shape) == 3 else NC,
+        sys_index=sys_index,
+        core_bytes_per_buffer=buffer_bytes,
+        core_buffers_per_frame=buffers,
+        data_bytes=edge.data_bytes,
+        buffer_indices=(messages.BufferIndices(),),
+    )
+    return messages.EdgeLayer(
+        direction=direction,
+        network_index=list(networks).index(edge.network or networks[0]),
+        layer_info=messages.EdgeLayerInfo(
+            name=edge.name,
+            edge_layer_base=base,
+            numeric_info=messages.NumericInfo(qp_zp=edge.zero_point, qp_scale=edge.scale),
+            original_names=edge.original_names,
+        ),
+    )
 
 
 def _buffers(edge: Edge) -> tuple[int, int]:

@@ -164,6 +164,16 @@ def scoped(script: Script, scope: str, outputs: Sequence[str] = ()) -> Script:
     return Script(tuple(commands))
 
 
+def layers(command: Command) -> Iterator[Word | Glob]:
+    """Yield the layers and patterns that a command's arguments name, as they stand there."""
+    values = [*command.args[COMMANDS[command.name].layers or slice(0)]]
+    values += [value for key, value in command.kwargs if key in LAYER_KEYWORDS]
+    for value in values:
+        for item in value if isinstance(value, tuple) else (value,):
+            if isinstance(item, Word | Glob):
+                yield item
+
+
 def merge(scripts: Sequence[Script]) -> Script:
     """Return one script with the commands of all, in order; of equal commands the first stays.
 
@@ -314,7 +324,7 @@ class _Reader:
         name = command.name
         signature = COMMANDS.get(name)
         if signature is None:
-            self.report(token, f"`{_short(name)}` is not a known command{_nearest(name, COMMANDS)}")
+            self.report(token, f"`{_short(name)}` is not a known command{nearest(name, COMMANDS)}")
             return
         if signature.creates and not command.targets:
             self.report(token, f"`{name}` names what it makes: write `{name}1 = {name}(…)`")
@@ -325,7 +335,7 @@ class _Reader:
         if signature.keywords is not None:
             for key, _ in command.kwargs:
                 if key not in signature.keywords:
-                    self.report(token, f"`{name}` has no argument {_short(key)}{_nearest(key, signature.keywords)}")
+                    self.report(token, f"`{name}` has no argument {_short(key)}{nearest(key, signature.keywords)}")
 
     def report(self, token: Token, message: str) -> None:
         self.problems.append(Problem(f"{self.source}:{token.line}:{token.column}", message))
@@ -335,7 +345,8 @@ def _short(name: str) -> str:
     return name if len(name) <= QUOTE_LIMIT else f"{name[:QUOTE_LIMIT]}…"
 
 
-def _nearest(name: str, known: Iterable[str]) -> str:
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return the end of a message about a name that is not among the known ones: a guess, or nothing."""
     near = get_close_matches(name, list(known), n=1)
     return f"; did you mean `{near[0]}`?" if near else ""
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from markupsafe import Markup
 
 from hefjoin.artifacts import Ref
 from hefjoin.forecast.fit import Fit
-from hefjoin.manifest import Manifest, Measured, OutputAccuracy, StageRun, Tensor
+from hefjoin.manifest import BatchMeasurement, Manifest, Measured, OutputAccuracy, StageRun
 from hefjoin.report import graph, maps, plots, summary, words
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -27,6 +28,15 @@ COLORS = ("#0b62a8", "#c4500c", "#00795a", "#9c3f86", "#7a6200", "#4c5bb0", "#a0
 MOST_SCATTERS = 12
 MOST_MAPS = 4
 FRAMES_TO_CHOOSE_FROM = 64
+TIMINGS = (
+    ("hw_fps", "Chip alone", "FPS"),
+    ("latency_p50_ms", "Latency p50", "ms"),
+    ("latency_p95_ms", "p95", "ms"),
+    ("latency_p99_ms", "p99", "ms"),
+    ("overall_latency_ms", "Latency, mean of one frame", "ms"),
+    ("hw_latency_ms", "Latency of the chip alone", "ms"),
+)
+"""Columns of the table of timings, shown where they were measured."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +61,15 @@ class Resource:
 
 
 @dataclass(frozen=True)
+class ContextUse:
+    """What one context takes of the chip."""
+
+    title: str
+    bars: tuple[Bar, ...]
+    clusters: str
+
+
+@dataclass(frozen=True)
 class StageBar:
     """How long a stage took to build."""
 
@@ -63,17 +82,19 @@ class StageBar:
 
 @dataclass(frozen=True)
 class Output:
-    """An output of the joined network with what is known of it."""
+    """An output of the quantized network with what is known of it."""
 
     index: int
     model: str
-    tensor: Tensor
+    layer: str
+    shape: tuple[int, ...]
+    """Without batch."""
     accuracy: OutputAccuracy
 
     @property
     def title(self) -> str:
         """Model and output."""
-        return f"{self.model}: {words.layer_text(self.tensor.layer)}"
+        return f"{self.model}: {words.layer_text(self.layer)}"
 
 
 @dataclass(frozen=True)
@@ -99,11 +120,11 @@ def render_page(manifest: Manifest, outputs: Path, frames: Path) -> str:
         rows=summary.summary_rows(manifest),
         key_figures=_key_figures(manifest),
         gates=[(gate, words.gate_found_text(manifest, gate)) for gate in manifest.gates],
-        outputs=_outputs(manifest),
         quality_source=words.quality_source(manifest),
         graph=graph.draw_graph(manifest.joined, colors),
         resources=_resources(manifest, colors),
         **_timings(manifest.measured),
+        utilization=_utilization(manifest),
         stages=_stage_bars(manifest.stages),
         scripts=_scripts(manifest),
         warnings=_warnings(manifest),
@@ -135,6 +156,8 @@ def _template() -> Template:
         "size": words.size_text,
         "sourced": words.sourced,
         "agreement": words.agreement_text,
+        "contexts": words.contexts_text,
+        "overflow": words.overflow_text,
     }
     environment.globals |= {"fit_text": words.fit_text, "fps_forecast_text": words.fps_forecast_text}
     return environment.get_template("page.html.j2")
@@ -150,23 +173,25 @@ def _figure(text: str) -> Markup:
 
 def _key_figures(manifest: Manifest) -> list[tuple[str, str]]:
     network, compiled = manifest.joined.network, manifest.compiled
-    worst = min(each.snr_db for each in manifest.quantized.accuracy)
+    worst = min((each.snr_db for each in manifest.quantized.accuracy), default=None)
+    source = words.quality_source(manifest)
     return [
         ("Contexts", words.contexts_text(compiled)),
         ("Throughput", words.fps_text(manifest.measured)),
-        ("SNR of the worst output", words.sourced(words.db_text(worst), words.quality_source(manifest))),
+        ("SNR of the worst output", "–" if worst is None else words.sourced(words.db_text(worst), source)),
         ("Parameters, joined", words.si(network.parameters)),
         ("Multiply-accumulates per frame", words.si(network.macs)),
         ("Emulated HEF" if compiled.is_emulated else "HEF", words.size_text(compiled.hef.size_bytes)),
     ]
 
 
-def _outputs(manifest: Manifest) -> list[Output]:
-    tensors = {tensor.layer: tensor for tensor in manifest.joined.network.outputs}
-    accuracy = {output.layer: output for each in manifest.quantized.accuracy for output in each.outputs}
+def _outputs(manifest: Manifest, arrays: Mapping[str, Array]) -> list[Output]:
+    """Return the outputs that were judged."""
+    accuracy = {output.layer: (each.model, output) for each in manifest.quantized.accuracy for output in each.outputs}
     return [
-        Output(index, model, tensors[layer], accuracy[layer])
-        for index, (layer, model) in enumerate(manifest.joined.model_of_output.items())
+        Output(index, accuracy[layer][0], layer, arrays[f"float_{index}"].shape[1:], accuracy[layer][1])
+        for index, layer in enumerate(manifest.quantized.output_layers)
+        if layer in accuracy
     ]
 
 
@@ -175,7 +200,7 @@ def _pictures(
 ) -> dict[str, Any]:
     """Return what is drawn from outputs and frames: SNR per layer, scatters, maps."""
     source = words.quality_source(manifest)
-    outputs = _outputs(manifest)
+    outputs = _outputs(manifest, arrays)
     noise = {
         model: [each for each in manifest.quantized.layer_noise if each.layer.partition("/")[0] == model]
         for model in colors
@@ -184,6 +209,7 @@ def _pictures(
     limits = (10 * (min(values) // 10), 10 * (max(values) // 10 + 1)) if values else (0.0, words.EXACT_DB)
     shown = sorted(sorted(outputs, key=lambda each: each.accuracy.snr_db)[:MOST_SCATTERS], key=lambda o: o.index)
     return {
+        "outputs": outputs,
         "noise_plots": [
             plots.plot_layer_noise(model, layers, colors[model], limits, source)
             for model, layers in noise.items()
@@ -219,7 +245,7 @@ def _map_frames(
             exact=arrays[f"float_{each.index}"][:FRAMES_TO_CHOOSE_FROM],
             rough=arrays[f"quantized_{each.index}"][:FRAMES_TO_CHOOSE_FROM],
         )
-        for each in [each for each in outputs if maps.is_map(each.tensor.shape)][:MOST_MAPS]
+        for each in [each for each in outputs if maps.is_map(each.shape)][:MOST_MAPS]
     ]
     if not found:
         return
@@ -234,13 +260,60 @@ def _map_frames(
         yield MapFrame(index, tuple(pictures))
 
 
-def _timings(measured: Measured) -> dict[str, Markup]:
-    if not measured.batches:
-        return {}
+def _timings(measured: Measured) -> dict[str, Any]:
+    batches, source = measured.batches, measured.source
+    has_latency = any(batch.latency_p50_ms is not None for batch in batches)
     return {
-        "throughput": plots.plot_throughput(measured.batches, measured.source),
-        "latency": plots.plot_latency(measured.batches, measured.source),
+        "throughput": plots.plot_throughput(batches, source) if batches else "",
+        "latency": plots.plot_latency(batches, source) if has_latency else "",
+        "timing_columns": [
+            (heading, partial(_timing, field=field, unit=unit))
+            for field, heading, unit in TIMINGS
+            if any(getattr(batch, field) is not None for batch in batches)
+        ],
+        "sensors": _sensors(measured),
     }
+
+
+def _timing(batch: BatchMeasurement, *, field: str, unit: str) -> str:
+    value = getattr(batch, field)
+    return "–" if value is None else f"{words.significant(value)}{words.THIN}{unit}"
+
+
+def _sensors(measured: Measured) -> list[str]:
+    """Return what the device said of itself while it ran, and what it could not say."""
+    source = measured.source
+    lines = [
+        f"{name}: {words.range_text(found, unit)} ({source})"
+        for name, found, unit in (
+            ("Power", measured.power_w, "W"),
+            ("Temperature", measured.temperature_c, "°C"),
+        )
+        if found is not None
+    ]
+    if measured.is_throttled is not None:
+        lines.append(f"The chip {'slowed itself down' if measured.is_throttled else 'did not throttle'} ({source})")
+    if measured.versions:
+        lines.append(", ".join(f"{name} {version}" for name, version in measured.versions.items()))
+    return [*lines, *measured.notes]
+
+
+def _utilization(manifest: Manifest) -> list[ContextUse]:
+    return [
+        ContextUse(
+            title=use.context or "The one context",
+            bars=tuple(
+                Bar(name, plots.INK, 100 * share, words.percent(share))
+                for name, share in (
+                    ("Control", use.total.control),
+                    ("Compute", use.total.compute),
+                    ("Memory", use.total.memory),
+                )
+            ),
+            clusters=f", over {words.plural(len(use.clusters), 'cluster')}" if use.clusters else "",
+        )
+        for use in manifest.compiled.utilization
+    ]
 
 
 def _resources(manifest: Manifest, colors: Mapping[str, str]) -> list[Resource]:

@@ -7,6 +7,7 @@ what was measured, and a legend where colours or marks mean something.
 from __future__ import annotations
 
 import io
+import math
 import re
 import threading
 from collections.abc import Iterator, Sequence
@@ -139,13 +140,17 @@ def plot_throughput(batches: Sequence[BatchMeasurement], source: str) -> Markup:
 
 def plot_latency(batches: Sequence[BatchMeasurement], source: str) -> Markup:
     """Return the round trip of one batch by batch size: half, 95 % and 99 % of them are faster."""
+    # NaN where a batch size has none: nothing is drawn there.
+    values = {
+        name: [math.nan if (found := getattr(batch, f"latency_{name}_ms")) is None else found for batch in batches]
+        for name in ("p50", "p95", "p99")
+    }
     with _axes(4.6, 3.2, f"Latency by batch size, in milliseconds ({source})") as (axes, page):
-        for place, batch in enumerate(batches):
-            axes.plot([place] * 2, [batch.latency_p50_ms, batch.latency_p99_ms], color=FAINT, linewidth=1)
+        for place, ends in enumerate(zip(values["p50"], values["p99"], strict=True)):
+            axes.plot([place] * 2, ends, color=FAINT, linewidth=1)
         for mark, name in (("o", "p50"), ("s", "p95"), ("v", "p99")):
-            values = [getattr(batch, f"latency_{name}_ms") for batch in batches]
-            axes.plot(range(len(batches)), values, mark, color=INK, markersize=6, label=name)
-        _by_batch(axes, batches, max(batch.latency_p99_ms for batch in batches))
+            axes.plot(range(len(batches)), values[name], mark, color=INK, markersize=6, label=name)
+        _by_batch(axes, batches, float(np.nanmax(values["p99"])))
         axes.set_ylabel(f"latency of one batch (ms, {source})")
         axes.legend(**BELOW, ncols=3)
     return page[0]

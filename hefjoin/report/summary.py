@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from hefjoin.report import words
 
 if TYPE_CHECKING:
-    from hefjoin.manifest import Gate, Manifest, StageRun
+    from hefjoin.manifest import Gate, Manifest, ModelAccuracy, StageRun
 
 HEADINGS = ("Model", "SNR, worst output", "Accuracy, float → quantized", "Drop")
 EMULATOR_NOTICE = (
@@ -31,16 +31,19 @@ class ModelRow:
 
 def summary_rows(manifest: Manifest) -> list[ModelRow]:
     """Return the main table: one row for each model."""
-    source = words.quality_source(manifest)
-    return [
-        ModelRow(
-            model=each.model,
-            snr=words.sourced(words.db_text(each.snr_db), source),
-            accuracy=words.sourced(words.accuracy_text(each), source),
-            drop=words.sourced(words.points_text(each.drop_points), source if each.drop_points is not None else ""),
-        )
-        for each in manifest.quantized.accuracy
-    ]
+    judged = {each.model: each for each in manifest.quantized.accuracy}
+    return [_model_row(model, judged.get(model), words.quality_source(manifest)) for model in manifest.models]
+
+
+def _model_row(model: str, accuracy: ModelAccuracy | None, source: str) -> ModelRow:
+    if accuracy is None:
+        return ModelRow(model=model, snr="–", accuracy="not judged: its outputs are post-processed", drop="–")
+    return ModelRow(
+        model=model,
+        snr=words.sourced(words.db_text(accuracy.snr_db), source),
+        accuracy=words.sourced(words.accuracy_text(accuracy), source),
+        drop=words.sourced(words.points_text(accuracy.drop_points), source if accuracy.drop_points is not None else ""),
+    )
 
 
 def figure_rows(manifest: Manifest) -> list[tuple[str, str]]:

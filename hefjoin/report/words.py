@@ -13,7 +13,17 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from hefjoin.forecast.fit import Fit
-    from hefjoin.manifest import Compiled, Forecast, Gate, Manifest, Measured, ModelAccuracy, OutputAccuracy
+    from hefjoin.manifest import (
+        Attempt,
+        Compiled,
+        Forecast,
+        Gate,
+        Manifest,
+        Measured,
+        ModelAccuracy,
+        OutputAccuracy,
+        Range,
+    )
 
 THIN = "\u202f"
 EXACT_DB = 120.0
@@ -136,6 +146,24 @@ def fps_text(measured: Measured) -> str:
         return measured.source
     batch = min(measured.batches, key=lambda each: each.batch_size)
     return sourced(f"{rate_text(batch.fps)} at batch {batch.batch_size}", measured.source)
+
+
+def range_text(found: Range, unit: str) -> str:
+    """Return what a sensor showed: its mean, and where it moved its ends."""
+    mean = f"{significant(found.mean)}{THIN}{unit}"
+    if found.low == found.high:
+        return mean
+    return f"{mean}, {significant(found.low)} to {significant(found.high)}{THIN}{unit}"
+
+
+def overflow_text(attempt: Attempt) -> str:
+    """Return what did not fit, `LCUs 149 of 96`; without numbers, the compiler's reason."""
+    over = [
+        f"{name} {need:,g} of {attempt.have[name]:,g}"
+        for name, need in attempt.need.items()
+        if name in attempt.have and need > attempt.have[name]
+    ]
+    return ", ".join(over) or attempt.message.partition("\n")[0]
 
 
 def contexts_text(compiled: Compiled) -> str:

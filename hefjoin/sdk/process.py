@@ -2,7 +2,8 @@
 
 The rule: a step has its own directory, no standard input, a piped output, the locale C.UTF-8, a deadline of its
 own and its parent's fate; it stays in its parent's process group, so that a cancel reaches it. Its return code is
-checked, whatever it printed.
+checked, whatever it printed. Nothing that it started outlives it: `step.py` sees to that, and where it cannot,
+because it was killed itself, all that still carries the step's mark in its environment is killed from here.
 """
 
 from __future__ import annotations
@@ -19,14 +20,19 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
+from uuid import uuid4
 
 from hefjoin.errors import ToolchainError
+from hefjoin.sdk import failures
 from hefjoin.sdk import log as sdk_log
-from hefjoin.sdk.toolchain import Toolchain
+from hefjoin.sdk.toolchain import Toolchain, without_ours
 
 STEP = Path(__file__).with_name("step.py")
 TAIL_LINES = 30
+MARK = "HEFJOIN_STEP"
+"""Environment variable by which everything that one run of a step started is known; each run has another value."""
 STOP_SECONDS = 5.0
+POLL_SECONDS = 1.0
 DEADLINES_S = {"parse": 3600.0, "join": 3600.0, "quantize": 24 * 3600.0, "compile": 24 * 3600.0}
 """Generous: a compile of hours is usual (facts of public logs); a hang is what they are for."""
 
@@ -58,6 +64,7 @@ def run_step(
     work: Path,
     *,
     model: str,
+    script: Path = STEP,
     deadline_s: float | None = None,
     on_progress: Callable[[sdk_log.Progress], None] | None = None,
 ) -> Finished:
@@ -65,10 +72,11 @@ def run_step(
 
     Args:
         toolchain: The compiler and its interpreter.
-        action: A function of `step.py`.
+        action: A function of `script`.
         arguments: Its arguments; paths as text, absolute or relative to `work`.
         work: The step's own directory; its log stays there as `<action>.log`.
         model: The model or joined network, for messages.
+        script: What the interpreter runs; one that reads a request as `step.py` does.
         deadline_s: Seconds until it is stopped; None: those of `DEADLINES_S`.
         on_progress: Called with each progress the step reports.
 
@@ -80,18 +88,18 @@ def run_step(
     deadline_s = DEADLINES_S[action] if deadline_s is None else deadline_s
     lines: list[str] = []
     end = time.monotonic() + deadline_s
-    process = _start(toolchain, request, work)
+    mark = uuid4().hex
+    process = _start([toolchain.python, str(script), str(request)], work, _environment(toolchain, work, mark))
     _running.add(process)
     try:
         with (work / f"{action}.log").open("w", buffering=1, encoding="utf-8") as log_file:
-            for line in _lines(process, end):
-                found = sdk_log.progress(line)
-                if found is None:
+            for line in _lines(process, mark, end):
+                if on_progress is not None and (found := sdk_log.progress(line)) is not None:
+                    on_progress(found)
+                if not sdk_log.is_bar(line):
                     lines.append(line)
                     log_file.write(line + "\n")
                     logger.info("%s | %s", model, line)
-                elif on_progress is not None:
-                    on_progress(found)
         code = process.wait(max(end - time.monotonic(), 0))
     except (_Late, subprocess.TimeoutExpired) as error:
         raise ToolchainError(
@@ -100,7 +108,8 @@ def run_step(
             log_tail=_tail(lines),
         ) from error
     finally:
-        _stop(process)
+        end_process(process)
+        _end_marked(mark)
         _running.discard(process)
     return Finished(_outcome(action, model, code, work, lines), lines)
 
@@ -119,15 +128,30 @@ def _write_request(toolchain: Toolchain, action: str, arguments: dict[str, Any],
         "failure": str(work / f"{action}.failure.json"),
         "parent_pid": os.getpid(),
     }
+    for left in (content["result"], content["failure"]):
+        Path(str(left)).unlink(missing_ok=True)
     request.write_text(json.dumps(content), encoding="utf-8")
     return request
 
 
-def _start(toolchain: Toolchain, request: Path, work: Path) -> subprocess.Popen[bytes]:
-    environment = {**os.environ, "LC_ALL": "C.UTF-8", "PYTHONUNBUFFERED": "1"}
+def _environment(toolchain: Toolchain, work: Path, mark: str) -> dict[str, str]:
+    """Return the environment of a step: ours, as far as it serves the interpreter."""
+    temporary = work / "tmp"
+    temporary.mkdir(exist_ok=True)
+    return {
+        "USER": "hefjoin",  # containers have none, and the DFC asks for it
+        **(os.environ if toolchain.sdk.provider == "emulator" else without_ours(os.environ)),
+        "LC_ALL": "C.UTF-8",
+        "PYTHONUNBUFFERED": "1",
+        "TMPDIR": str(temporary),
+        MARK: mark,
+    }
+
+
+def _start(command: list[str], work: Path, environment: dict[str, str]) -> subprocess.Popen[bytes]:
     try:
         return subprocess.Popen(
-            [toolchain.python, str(STEP), str(request)],
+            command,
             cwd=work,
             env=environment,
             stdin=subprocess.DEVNULL,
@@ -135,10 +159,10 @@ def _start(toolchain: Toolchain, request: Path, work: Path) -> subprocess.Popen[
             stderr=subprocess.STDOUT,
         )
     except OSError as error:
-        raise ToolchainError(f"{toolchain.python} does not start: {error}", log_tail="") from error
+        raise ToolchainError(f"{command[0]} does not start: {error}", log_tail="") from error
 
 
-def _lines(process: subprocess.Popen[bytes], deadline: float) -> Iterator[str]:
+def _lines(process: subprocess.Popen[bytes], mark: str, deadline: float) -> Iterator[str]:
     """Yield the step's lines as they come, until it closes its output or the deadline passes."""
     assert process.stdout is not None
     rest = b""
@@ -148,8 +172,10 @@ def _lines(process: subprocess.Popen[bytes], deadline: float) -> Iterator[str]:
             remaining = deadline - time.monotonic()
             if remaining <= 0:
                 raise _Late
-            if not selector.select(min(remaining, 1.0)):
-                if process.poll() is not None:  # ended, though something else still holds its output open
+            if has_ended := process.poll() is not None:
+                _end_marked(mark)  # what it left may hold its output open, and write on
+            if not selector.select(0 if has_ended else min(remaining, POLL_SECONDS)):
+                if has_ended:
                     break
                 continue
             chunk = os.read(process.stdout.fileno(), 65536)
@@ -161,43 +187,44 @@ def _lines(process: subprocess.Popen[bytes], deadline: float) -> Iterator[str]:
         yield last
 
 
-def _stop(process: subprocess.Popen[bytes]) -> None:
-    """End a step and all that it started: the DFC's compiler is a program of its own."""
-    if process.poll() is None:
-        started = _descendants(process.pid)
-        process.terminate()
-        try:
-            process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-        for pid in started:
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+def end_process(process: subprocess.Popen[bytes]) -> None:
+    """Ask a process to end, kill it where it does not, and close our side of it."""
+    process.terminate()
+    try:
+        process.wait(STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
     if process.stdout is not None:
         process.stdout.close()
 
 
-def _descendants(pid: int) -> list[int]:
-    try:
-        children = [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    except OSError:
-        return []
-    return [found for child in children for found in (child, *_descendants(child))]
+def _end_marked(mark: str) -> None:
+    """Kill what a step left; again, as long as that goes on starting processes."""
+    end = time.monotonic() + STOP_SECONDS
+    while (left := list(_marked(mark))) and time.monotonic() < end:
+        for pid in left:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(0.01)
+
+
+def _marked(mark: str) -> Iterator[int]:
+    entry = f"{MARK}={mark}".encode()
+    for folder in Path("/proc").iterdir():
+        with suppress(OSError):  # another user's, or gone
+            if folder.name.isdigit() and entry in (folder / "environ").read_bytes().split(b"\0"):
+                yield int(folder.name)
 
 
 def _outcome(action: str, model: str, code: int, work: Path, lines: list[str]) -> dict[str, Any]:
     tail = _tail(lines)
     if found := _failure(work / f"{action}.failure.json"):
         logger.debug("%s | %s", model, found["traceback"])
-        raise sdk_log.to_error(found["type"], found["message"].replace(f"{work}/", ""), model, tail)
+        raise failures.to_error(found["type"], found["message"].replace(f"{work}/", ""), model, tail)
     if code != 0:
-        if sdk_log.is_full_disk(tail):  # then there was no room to report the failure either
-            raise sdk_log.to_error("OSError", tail, model, tail)
-        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-        raise ToolchainError(
-            f"{model}: the {action} step {how}; the last lines of its log:\n{tail or '  (none)'}", log_tail=tail
-        )
+        how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+        raise failures.of_death(action, how, model, tail)
     result = work / f"{action}.result.json"
     if not result.exists():
         raise ToolchainError(f"{model}: the {action} step ended and left no result; is it a Python?", log_tail=tail)

@@ -4,8 +4,11 @@ The only file that calls `ClientRunner`, whichever package provides it. It runs 
 Pythons are absent: syntax of Python 3.8, the standard library, numpy and the SDK, nothing else.
 
 request.json  {"provider", "action", "arguments", "result", "failure", "parent_pid"}
-result        what the action returns, JSON
+result        what the action returns and {"sdk_version"}, JSON
 failure       {"type", "message", "traceback"} of the exception that ended the step
+
+Two processes: a watcher that imports nothing, and the worker, in which the SDK runs. Whichever way the worker ends,
+or when whoever started the step ends, the watcher ends all that is left of it, then itself in the same way.
 """
 
 import ctypes
@@ -14,20 +17,96 @@ import json
 import os
 import signal
 import sys
+import tarfile
 import traceback
-from typing import Any, Dict, Iterator, List, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Set, Tuple
 
 PACKAGES = {"dfc": "hailo_sdk_client", "emulator": "hefjoin.emulator"}
 PR_SET_PDEATHSIG = 1
+PR_SET_CHILD_SUBREAPER = 36
+INTERRUPTS = (signal.SIGINT, signal.SIGHUP)
 INFER_FRAMES = 32
 
 
-def die_with_parent(parent_pid: int) -> None:
-    """Ask the kernel to kill this process when the thread that started it ends, and check it was not too late."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+def become_worker(parent_pid: int) -> None:
+    """Fork, and return in the child only; the process that called watches over it and ends with it.
+
+    A parent that dies is noticed by PR_SET_PDEATHSIG (prctl(2)), whatever its death. As "child subreaper" the watcher
+    inherits every descendant whose own parent ended, also one that made a session of its own.
+    """
+    # Blocking would bring a signal back to us that we were told to ignore, as by nohup.
+    interrupts = {number for number in INTERRUPTS if signal.getsignal(number) != signal.SIG_IGN}
+    watched = {signal.SIGCHLD, signal.SIGTERM, *interrupts}
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_BLOCK, watched)
+    watcher = os.getpid()
+    _prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    _prctl(PR_SET_CHILD_SUBREAPER, 1)
     if os.getppid() != parent_pid:
         sys.exit("the process that started this step is gone")
+    worker = os.fork()
+    if worker != 0:
+        status = _end_of(worker, watched)
+        _end_descendants()
+        _end_with(status)
+    _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != watcher:
+        os._exit(1)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, watched)
+
+
+def _prctl(option: int, value: int) -> None:
+    if ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "prctl({}, {}) failed".format(option, value))
+
+
+def _end_of(worker: int, watched: Set[signal.Signals]) -> int:
+    """Return how the worker ended, or a signal that came first, as waitpid(2) writes it."""
+    while True:
+        number = signal.sigwait(watched)
+        if number != signal.SIGCHLD:
+            return int(number)
+        pid = -1
+        while pid != 0:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+            if pid == worker:
+                return status
+
+
+def _end_descendants() -> None:
+    """Kill every child; the children of a killed one become ours, so the round is repeated until none is left."""
+    while True:
+        for pid in _children():
+            os.kill(pid, signal.SIGKILL)
+        try:
+            os.wait()
+        except ChildProcessError:
+            return
+
+
+def _children() -> Iterator[int]:
+    for name in os.listdir("/proc"):
+        if not name.isdigit():
+            continue
+        try:
+            with open("/proc/{}/stat".format(name), "rb") as stream:
+                # pid (name of the program) state parent …: the name may hold anything, brackets too.
+                parent = int(stream.read().rpartition(b")")[2].split()[1])
+        except OSError:
+            continue
+        if parent == os.getpid():
+            yield int(name)
+
+
+def _end_with(status: int) -> None:
+    """End this process the way another ended."""
+    if os.WIFSIGNALED(status):
+        number = os.WTERMSIG(status)
+        if number != signal.SIGKILL:
+            signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {number})
+        os.kill(os.getpid(), number)
+    os._exit(os.WEXITSTATUS(status))
 
 
 class Sdk:
@@ -38,8 +117,8 @@ class Sdk:
         definitions = importlib.import_module(PACKAGES[provider] + ".exposed_definitions")
         self.version = root.__version__
         self.ClientRunner = root.ClientRunner
-        self.InferenceContext = root.InferenceContext
-        # Older releases have it at the root only.
+        # Releases differ in which of the two has them.
+        self.InferenceContext = getattr(definitions, "InferenceContext", None) or root.InferenceContext
         self.JoinAction = getattr(definitions, "JoinAction", None) or root.JoinAction
 
 
@@ -62,7 +141,7 @@ def parse(
     runner = sdk.ClientRunner(hw_arch=hw_arch)
     runner.translate_onnx_model(model, name, **{key: value for key, value in options.items() if value})
     runner.save_har(har)
-    return {"sdk_version": sdk.version}
+    return {}
 
 
 def join(
@@ -77,7 +156,8 @@ def join(
     """Join HARs on one shared input, and run them alone and joined on the same frames.
 
     `scopes` maps, for each HAR, the scopes it has to the ones it gets. Frames are raw; the networks before
-    quantization want them normalized, which is done here on the host.
+    quantization want them normalized, which is done here on the host. Where the join left more than one input or
+    not the scopes that were asked for, nothing is run and nothing is compared.
     """
     import numpy as np
 
@@ -89,33 +169,49 @@ def join(
     runner = sdk.ClientRunner(har=hars[0])
     known = dict(scopes[0])
     for path, names in zip(hars[1:], scopes[1:]):
-        runner.join(
-            sdk.ClientRunner(har=path),
-            scope1_name=known,
-            scope2_name=names,
-            join_action=sdk.JoinAction.AUTO_JOIN_INPUTS,
-        )
+        _join(sdk, runner, sdk.ClientRunner(har=path), known, names)
         known = {scope: scope for scope in [*known.values(), *names.values()]}
     runner.save_har(har)
+    inputs, outputs = _input_layers(runner), _output_layers(runner)
+    found = {"name": runner.model_name, "inputs": inputs, "outputs": outputs}
+    if len(inputs) != 1 or {scope for scope, _ in _places(outputs)} != set(known):
+        return {"equality": [], **found}
     together = _infer(sdk, runner, "SDK_NATIVE", batch)
-    outputs = _output_layers(runner)
     if len(together) != len(outputs):
         raise RuntimeError("infer gave {} arrays for {} outputs".format(len(together), len(outputs)))
-    equality = []
-    for (scope, index), layer, joined in zip(_places(outputs), outputs, together):
-        side = next(i for i, names in enumerate(scopes) if scope in names.values())
-        exact = alone[side][index]
-        difference = np.abs(joined.astype(np.float64) - exact)
-        equality.append(
-            {
-                "layer": layer,
-                "frames": len(batch),
-                "max_abs_difference": float(difference.max()),
-                "largest_value": float(np.abs(exact).max()),
-                "is_bit_equal": bool(np.array_equal(joined, exact)),
-            }
-        )
-    return {"name": runner.model_name, "outputs": outputs, "equality": equality}
+    side_of = {scope: side for side, names in enumerate(scopes) for scope in names.values()}
+    equality = [
+        _compared(layer, joined, alone[side_of[scope]][index])
+        for (scope, index), layer, joined in zip(_places(outputs), outputs, together)
+    ]
+    return {"equality": equality, **found}
+
+
+def _join(sdk: Sdk, left: Any, right: Any, left_names: Dict[str, str], right_names: Dict[str, str]) -> None:
+    """Join `right` into `left`; a release that takes no dictionaries of scopes gets the one new name of each side."""
+    action = sdk.JoinAction.AUTO_JOIN_INPUTS
+    try:
+        left.join(right, scope1_name=left_names, scope2_name=right_names, join_action=action)
+    except Exception as error:
+        is_about_scopes = type(error).__name__ == "InvalidArgumentsException" and "scope" in str(error).lower()
+        if not (is_about_scopes or isinstance(error, TypeError)) or len(left_names) != 1 or len(right_names) != 1:
+            raise
+        (left_name,), (right_name,) = left_names.values(), right_names.values()
+        left.join(right, scope1_name=left_name, scope2_name=right_name, join_action=action)
+
+
+def _compared(layer: str, joined: Any, exact: Any) -> Dict[str, Any]:
+    """Return how far an output of the joined network is from that of its model alone."""
+    import numpy as np
+
+    difference = np.abs(joined.astype(np.float64) - exact)
+    return {
+        "layer": layer,
+        "frames": len(exact),
+        "max_abs_difference": float(difference.max()),
+        "largest_value": float(np.abs(exact).max()),
+        "is_bit_equal": bool(np.array_equal(joined, exact)),
+    }
 
 
 def quantize(
@@ -146,14 +242,29 @@ def quantize(
     return {"noise": _noise(runner), "script": str(runner.model_script), "outputs": _output_layers(runner)}
 
 
-def compile(sdk: Sdk, har: str, script: str, hef: str) -> Dict[str, Any]:
-    """Compile a quantized HAR into a HEF."""
+def compile(sdk: Sdk, har: str, script: str, hef: str, compiled_har: str, auto_script: str) -> Dict[str, Any]:
+    """Compile a quantized HAR into a HEF; keep the script that the compiler resolved, where its HAR has one."""
     runner = sdk.ClientRunner(har=har)
     runner.load_model_script(script)
     content = runner.compile()
     with open(hef, "wb") as stream:
         stream.write(content)
-    return {"sdk_version": sdk.version, "script": str(runner.model_script)}
+    runner.save_har(compiled_har)
+    resolved = _member(compiled_har, ".auto.alls")
+    if resolved is not None:
+        with open(auto_script, "wb") as stream:
+            stream.write(resolved)
+    return {"script": str(runner.model_script), "auto_script": resolved is not None}
+
+
+def _member(har: str, suffix: str) -> Optional[bytes]:
+    """Return the content of the HAR's first file whose name ends so; None where there is none."""
+    with tarfile.open(har, "r:*") as archive:
+        for member in archive:
+            if member.isfile() and member.name.endswith(suffix):
+                content = archive.extractfile(member)
+                return content.read() if content else None
+    return None
 
 
 def _infer(sdk: Sdk, runner: Any, context: str, frames: Any) -> List[Any]:
@@ -164,8 +275,15 @@ def _infer(sdk: Sdk, runner: Any, context: str, frames: Any) -> List[Any]:
     with runner.infer_context(getattr(sdk.InferenceContext, context)) as ctx:
         for start in range(0, len(frames), INFER_FRAMES):
             found = runner.infer(ctx, np.array(frames[start : start + INFER_FRAMES]))
+            if isinstance(found, dict):  # some releases, for outputs that are boxes
+                found = list(found.values())
             chunks.append(found if isinstance(found, list) else [found])
     return [np.concatenate(arrays) for arrays in zip(*chunks)]
+
+
+def _input_layers(runner: Any) -> List[str]:
+    layers = runner.get_hn_dict()["layers"]
+    return [name for name, layer in layers.items() if layer["type"] == "input_layer"]
 
 
 def _output_layers(runner: Any) -> List[str]:
@@ -202,16 +320,17 @@ def _noise(runner: Any) -> Dict[str, float]:
     return noise
 
 
-ACTIONS: Dict[str, Any] = {"parse": parse, "join": join, "quantize": quantize, "compile": compile}
-
-
-def main(request_path: str) -> int:
-    """Run the step that a request describes; returns the exit code."""
+def main(request_path: str, actions: Mapping[str, Callable[..., Dict[str, Any]]]) -> int:
+    """Run the step that a request describes, in a process of its own; returns the exit code."""
     with open(request_path, encoding="utf-8") as stream:
         request = json.load(stream)
-    die_with_parent(request["parent_pid"])
+    become_worker(request["parent_pid"])
+    # The SDK's imports must not find this folder's modules first.
+    here = os.path.dirname(os.path.abspath(__file__))
+    sys.path[:] = [folder for folder in sys.path if os.path.abspath(folder) != here]
     try:
-        result = ACTIONS[request["action"]](Sdk(request["provider"]), **request["arguments"])
+        sdk = Sdk(request["provider"])
+        result = {"sdk_version": sdk.version, **actions[request["action"]](sdk, **request["arguments"])}
     except Exception as error:  # noqa: BLE001 - whatever the SDK raises is reported to the one who judges it
         failure = {"type": type(error).__name__, "message": str(error), "traceback": traceback.format_exc()}
         _write(request["failure"], failure)
@@ -225,9 +344,12 @@ def _write(path: str, content: Dict[str, Any]) -> None:
         json.dump(content, stream)
 
 
+ACTIONS: Dict[str, Callable[..., Dict[str, Any]]] = {
+    "parse": parse,
+    "join": join,
+    "quantize": quantize,
+    "compile": compile,
+}
+
 if __name__ == "__main__":
-    # The SDK's imports must not find this folder's modules first.
-    sys.path[:] = [
-        folder for folder in sys.path if os.path.abspath(folder) != os.path.dirname(os.path.abspath(__file__))
-    ]
-    sys.exit(main(sys.argv[1]))
+    sys.exit(main(sys.argv[1], ACTIONS))

@@ -1,71 +1,139 @@
-"""Benchmark: run the HEF on real frames and time it, on the device that runs what was built."""
+"""Benchmark: run the HEF on real frames, on the device that runs what was built; time it and judge its outputs."""
 
 from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Mapping
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import numpy.typing as npt
 
 from hefjoin.artifacts import Ref
 from hefjoin.devices import open_device
 from hefjoin.devices.emulated import cpu_name
 from hefjoin.errors import DeviceError
-from hefjoin.manifest import Measured
+from hefjoin.manifest import Compiled, Frames, JoinCheck, Measured, ModelAccuracy, Quantized
 from hefjoin.sdk.log import Progress
-from hefjoin.spec import DeviceKind
+from hefjoin.spec import BuildSpec, DeviceKind
+from hefjoin.stages.accuracy import model_accuracy
 from hefjoin.stages.contract import Stage, Workplace
 
-NO_DEVICE = "no device drives a real HEF in this release; run `hailortcli benchmark` on it"
+NOT_MEASURED = "not measured"
+
+Outputs = Mapping[str, npt.NDArray[Any]]
 
 
 class Benchmark(Stage[Measured]):
-    """Measure throughput and latency.
+    """Measure throughput and latency, and each model's accuracy where the device hands its outputs back.
 
-    Requires: a HEF and frames of its input's shape. Ensures: a figure for each batch size, with its source; or none,
-    and why.
+    Requires: a HEF, frames of its input's shape, what the float network gave for them. Ensures: a figure for each
+    batch size, with its source; or none, and why.
     """
 
     stage: ClassVar[str] = "benchmark"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     result: ClassVar[type[Measured]] = Measured
 
     name: str
     hef: Ref
     is_emulated: bool
-    frames: Ref
+    evaluation: Frames
+    outputs: Ref
+    """.npz of the quantize stage: `float_<i>` per judged output, i as in `output_layers`."""
+    output_layers: tuple[str, ...]
     batch_sizes: tuple[int, ...]
     seconds: float
     device: DeviceKind
     host: str
     """The machine: a figure of one is not reused for another."""
 
-    @staticmethod
-    def this_host() -> str:
-        """Return what tells machines apart whose figures differ."""
-        return f"{platform.node()}, {cpu_name()}"
+    @classmethod
+    def of(cls, spec: BuildSpec, checked: JoinCheck, quantized: Quantized, compiled: Compiled) -> Self:
+        """Return the stage for a build, on this machine."""
+        return cls(
+            name=spec.name,
+            hef=compiled.hef,
+            is_emulated=compiled.is_emulated,
+            evaluation=checked.evaluation,
+            outputs=quantized.outputs,
+            output_layers=quantized.output_layers,
+            batch_sizes=tuple(spec.benchmark.batch_sizes),
+            seconds=spec.benchmark.seconds,
+            device=spec.benchmark.device,
+            host=f"{platform.node()}, {cpu_name()}",
+        )
 
     def run(self, work: Path, place: Workplace) -> Measured:
-        """Bring the HEF and the frames to the device."""
+        """Bring the HEF and the frames to the device; where `auto` finds none, say so."""
         suffix = "emulated.hef" if self.is_emulated else "hef"
         hef = place.store.get(self.hef, work / f"{self.name}.{suffix}")
-        frames = place.store.get(self.frames, work / "frames.npy")
+        frames = place.store.get(self.evaluation.npy, work / "frames.npy")
 
         def on_round(done: int, total: int) -> None:
             if place.on_progress is not None:
                 place.on_progress(Progress("Benchmark", done, total))
 
-        device = open_device(self.device, self.is_emulated)
-        if device is None:
-            return Measured(source="not measured", device=NO_DEVICE, batches=(), load_average=os.getloadavg()[0])
-        return device.benchmark(hef, frames, self.batch_sizes, self.seconds, on_round)
+        try:
+            device = open_device(self.device, self.is_emulated)
+            measured = device.benchmark(hef, frames, self.batch_sizes, self.seconds, on_round)
+            given = device.outputs(hef, frames)
+        except DeviceError as error:
+            if self.device != "auto" or error.reason != "missing":
+                raise
+            return Measured(source=NOT_MEASURED, device=error.message, batches=(), load_average=os.getloadavg()[0])
+        if given is None:
+            return measured
+        return self._judged(measured, given, place.store.get(self.outputs, work / "outputs.npz"))
 
     def ensures(self, result: Measured) -> None:
         """Check that nothing emulated is taken for a measurement on a device."""
         measured = [batch.batch_size for batch in result.batches]
-        wanted = list(self.batch_sizes) if result.source != "not measured" else []
+        wanted = list(self.batch_sizes) if result.source != NOT_MEASURED else []
         if measured != wanted or (result.source == "emulator") != self.is_emulated:
             raise DeviceError(
                 f"{self.name}: {result.device} measured batch sizes {measured} as {result.source!r}, not {wanted}",
                 is_transient=False,
             )
+
+    def is_final(self, result: Measured) -> bool:
+        """Return whether a device was there; next time one may be plugged in."""
+        return result.source != NOT_MEASURED
+
+    def _judged(self, measured: Measured, given: Outputs, outputs: Path) -> Measured:
+        """Return the measurement with the accuracy of the device's outputs, and a note for each that is not judged."""
+        with np.load(outputs) as arrays:
+            keys = {layer: f"float_{index}" for index, layer in enumerate(self.output_layers)}
+            exact = {layer: arrays[key] for layer, key in keys.items() if key in arrays}
+        notes = [note for layer in exact if (note := _not_judged(layer, exact[layer], given))]
+        models = dict.fromkeys(layer.partition("/")[0] for layer in exact)
+        found = [self._accuracy(model, exact, given) for model in models]
+        return measured.model_copy(
+            update={
+                "accuracy": tuple(accuracy for accuracy in found if accuracy is not None),
+                "notes": (*measured.notes, *notes),
+            }
+        )
+
+    def _accuracy(self, model: str, exact: Outputs, given: Outputs) -> ModelAccuracy | None:
+        """Compare one model's outputs; labels judge its first one, so they need that one."""
+        layers = [layer for layer in exact if layer.partition("/")[0] == model]
+        pairs = {
+            layer: (exact[layer], given[layer].reshape(exact[layer].shape))
+            for layer in layers
+            if not _not_judged(layer, exact[layer], given)
+        }
+        if not pairs:
+            return None
+        return model_accuracy(model, pairs, self.evaluation.labels.get(model) if layers[0] in pairs else None)
+
+
+def _not_judged(layer: str, exact: npt.NDArray[Any], given: Outputs) -> str:
+    """Return why an output of the device cannot be compared; empty where it can."""
+    if layer not in given:
+        return f"accuracy of {layer}: not available (the device gave {', '.join(given) or 'no arrays'})"
+    if given[layer].size != exact.size:
+        return f"accuracy of {layer}: not available (shape {given[layer].shape}, the float network's {exact.shape})"
+    return ""

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from hefjoin.artifacts import Record
 from hefjoin.calibration import Frames as FrameStream
 from hefjoin.calibration import open_frames, set_sha256, write_npy
 from hefjoin.errors import CalibrationError, Disagreement, JoinError, Problem, SpecError
-from hefjoin.manifest import Frames, FrameSource, JoinCheck, Network
-from hefjoin.spec import counted
+from hefjoin.manifest import Fetched, Frames, FrameSource, JoinCheck, Network
+from hefjoin.spec import BuildSpec, counted
 from hefjoin.stages.contract import Stage, Workplace
 
 
@@ -51,6 +51,21 @@ class Check(Stage[JoinCheck]):
     branches: tuple[Branch, ...]
     calibration: FrameSource
     evaluation: FrameSource
+
+    @classmethod
+    def of(cls, spec: BuildSpec, networks: Mapping[str, Network], fetched: Fetched) -> Self:
+        """Return the stage for a build."""
+        branches = tuple(
+            Branch(
+                name=model.name,
+                network=networks[model.name],
+                mean=tuple(model.mean),
+                std=tuple(model.std),
+                color=model.color,
+            )
+            for model in spec.models
+        )
+        return cls(branches=branches, calibration=fetched.calibration, evaluation=fetched.evaluation)
 
     def requires(self) -> None:
         """List every mean and std that does not fit its network's input, and every disagreement."""

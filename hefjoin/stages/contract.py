@@ -6,7 +6,8 @@ A stage is a frozen record of all that it reads. The rules:
 2. Its key is the digest of its name, its version and its fields, artifacts and sources by content. Equal keys
    mean equal work: the record of the earlier run is taken, once every artifact it names is found intact.
 3. It works in a directory of its own, which is gone afterwards; a failed run leaves its logs there.
-4. What it made lies in the store before its record does. A run that dies leaves no record.
+4. What it made lies in the store before its record does. A run that dies leaves no record, and neither does one
+   whose result is not final.
 """
 
 from __future__ import annotations
@@ -90,6 +91,11 @@ class Stage(Record, ABC, Generic[ResultT]):
     def ensures(self, result: ResultT) -> None:
         """Raise unless the result is what the stage promises."""
 
+    def is_final(self, result: ResultT) -> bool:
+        """Return whether the same fields would give the same again; what is not final is not kept for the next run."""
+        del result
+        return True
+
 
 class Outcome(Record, Generic[ResultT]):
     """What a stage gave and how it came to it."""
@@ -131,14 +137,15 @@ def perform(stage: Stage[ResultT], place: Workplace) -> Outcome[ResultT]:
         inputs=stage.model_dump(mode="json"),
         result=result.model_dump(mode="json"),
     )
-    place.store.replace_record(f"reuse/{stage.stage}/{stage.key}", finished.model_dump(mode="json"))
+    if stage.is_final(result):
+        place.store.replace_record(f"reuse/{stage.stage}/{stage.key}", finished.model_dump(mode="json"))
     logger.info("%s: done in %.1f s", stage.title, seconds)
     return Outcome(value=result, run=_stage_run(stage, seconds, reason, is_reused=False))
 
 
 def _reusable(stage: Stage[ResultT], place: Workplace) -> tuple[Outcome[ResultT] | None, str]:
     """Return an earlier run's outcome, or None with the reason why the stage has to be built."""
-    found, reason = _finished(stage.stage, stage.key, place)
+    found, reason = earlier_run(stage.stage, stage.key, place)
     if found is None:
         return None, reason or _what_changed(stage, place)
     try:
@@ -152,7 +159,7 @@ def _reusable(stage: Stage[ResultT], place: Workplace) -> tuple[Outcome[ResultT]
     return Outcome(value=result, run=run), ""
 
 
-def _finished(stage: str, key: str, place: Workplace) -> tuple[Finished | None, str]:
+def earlier_run(stage: str, key: str, place: Workplace) -> tuple[Finished | None, str]:
     """Return what a run left under a key; None where there is nothing, or nothing readable and why."""
     try:
         record = place.store.read_record(f"reuse/{stage}/{key}")
@@ -166,7 +173,7 @@ def _finished(stage: str, key: str, place: Workplace) -> tuple[Finished | None, 
 
 
 def _what_changed(stage: Stage[Any], place: Workplace) -> str:
-    earlier, _ = _finished(stage.stage, place.earlier_keys.get(stage.title, NO_KEY), place)
+    earlier, _ = earlier_run(stage.stage, place.earlier_keys.get(stage.title, NO_KEY), place)
     if earlier is None:
         return "built, because it is new"
     now, then = (leaves(by_content(fields)) for fields in (stage.model_dump(mode="json"), earlier.inputs))

@@ -31,22 +31,16 @@ def fetch(spec: BuildSpec, store: Store, cache: Path) -> Fetched:
         SpecError: Sources that cannot be found; all are listed.
         StoreError: S3 or the store cannot be reached.
     """
-    problems: list[Problem] = []
-    models = {}
-    for index, model in enumerate(spec.models):
-        path = _locate(model.source, f"models[{index}].source", problems, cache)
-        if path is not None and path.is_dir():
-            problems.append(Problem(f"models[{index}].source", f"{path} is a folder, not a model"))
-        elif path is not None:
-            models[model.name] = path
-    sets = {}
-    for field, section in (("calibration", spec.calibration), ("evaluation", spec.evaluation)):
-        if section.source:
-            path = _locate(section.source, f"{field}.source", problems, cache)
-            if path is not None:
-                sets[field] = FrameSource(uri=str(path), sha256=set_sha256(path), count=section.count)
-    if problems:
-        raise SpecError(problems, where=f"the spec of {spec.name}")
+    paths = locate(spec)
+    for where, source in _sources(spec).items():
+        if source.startswith(S3):
+            paths[where] = _from_s3(source, cache)
+    sets = {
+        field: FrameSource(uri=str(path), sha256=set_sha256(path), count=section.count)
+        for field, section in (("calibration", spec.calibration), ("evaluation", spec.evaluation))
+        if (path := paths.get(f"{field}.source"))
+    }
+    models = {model.name: paths[f"models[{index}].source"] for index, model in enumerate(spec.models)}
     further = sets["calibration"].model_copy(update={"count": spec.evaluation.count})
     return Fetched(
         models={name: store.put(path, path.suffix.lower().lstrip(".")) for name, path in models.items()},
@@ -55,16 +49,33 @@ def fetch(spec: BuildSpec, store: Store, cache: Path) -> Fetched:
     )
 
 
-def _locate(source: str, where: str, problems: list[Problem], cache: Path) -> Path | None:
-    if source.startswith(PACKAGE):
-        return _in_package(source, where, problems)
-    if source.startswith(S3):
-        return _from_s3(source, cache)
-    path = Path(source).expanduser()
-    if not path.exists():
-        problems.append(Problem(where, f"{path} does not exist"))
-        return None
-    return path
+def locate(spec: BuildSpec) -> dict[str, Path]:
+    """Return where the sources that are on this machine lie, by field; what is in S3 is left out.
+
+    Raises:
+        SpecError: Sources that are not there; all are listed.
+    """
+    problems: list[Problem] = []
+    found = {
+        where: _in_package(source, where, problems) if source.startswith(PACKAGE) else Path(source).expanduser()
+        for where, source in _sources(spec).items()
+        if not source.startswith(S3)
+    }
+    paths = {where: path for where, path in found.items() if path is not None}
+    for where, path in paths.items():
+        if not path.exists():
+            problems.append(Problem(where, f"{path} does not exist"))
+        elif path.is_dir() and where.startswith("models"):
+            problems.append(Problem(where, f"{path} is a folder, not a model"))
+    if problems:
+        raise SpecError(problems, where=f"the spec of {spec.name}")
+    return paths
+
+
+def _sources(spec: BuildSpec) -> dict[str, str]:
+    named = {f"models[{index}].source": model.source for index, model in enumerate(spec.models)}
+    named |= {"calibration.source": spec.calibration.source, "evaluation.source": spec.evaluation.source}
+    return {where: source for where, source in named.items() if source}
 
 
 def _in_package(source: str, where: str, problems: list[Problem]) -> Path | None:

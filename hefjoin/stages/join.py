@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import numpy as np
 
 from hefjoin.artifacts import Ref
 from hefjoin.errors import CompileError, InputError, JoinError
-from hefjoin.manifest import Equality, Joined, Network, Sdk
+from hefjoin.manifest import Equality, JoinCheck, Joined, Network, Sdk
 from hefjoin.sdk.process import run_step
+from hefjoin.spec import BuildSpec
 from hefjoin.stages.contract import Stage, Workplace
 from hefjoin.stages.network import describe
 
@@ -36,6 +38,17 @@ class Join(Stage[Joined]):
     mean: tuple[float, ...]
     std: tuple[float, ...]
     sdk: Sdk
+
+    @classmethod
+    def of(cls, spec: BuildSpec, networks: Mapping[str, Network], checked: JoinCheck, sdk: Sdk) -> Self:
+        """Return the stage for a build."""
+        return cls(
+            networks=tuple((model.name, networks[model.name]) for model in spec.models),
+            frames=checked.calibration.npy,
+            mean=checked.mean,
+            std=checked.std,
+            sdk=sdk,
+        )
 
     def run(self, work: Path, place: Workplace) -> Joined:
         """Start the SDK on the HARs; the scope of each becomes its model's name."""
@@ -71,9 +84,14 @@ class Join(Stage[Joined]):
                 message=f"{result.name}: the join left {len(inputs)} inputs ({', '.join(inputs)}) where one was to be "
                 "shared; the SDK did not take the inputs for equal",
             )
-        silent = [name for name, _ in self.networks if name not in result.model_of_output.values()]
-        if silent:
-            raise JoinError([], message=f"{result.name}: the join left no output of {', '.join(silent)}")
+        asked, found = {name for name, _ in self.networks}, set(result.model_of_output.values())
+        if asked != found:
+            left, wanted = (", ".join(sorted(names)) or "none" for names in (found, asked))
+            raise JoinError(
+                [],
+                message=f"{result.name}: the join left outputs of {left}, those of {wanted} were joined; the SDK did "
+                "not keep the scopes it was given",
+            )
         broken = [row for row in result.equality if not np.isfinite(row.largest_value)]
         if broken:
             raise InputError(

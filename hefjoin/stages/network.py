@@ -14,7 +14,11 @@ PASSIVE = ("input_layer", "output_layer", "const_input", "format_conversion")
 
 
 def describe(path: Path, ref: Ref) -> Network:
-    """Return what a HAR holds, read without the SDK."""
+    """Return what a HAR holds, read without the SDK.
+
+    Raises:
+        InputError: It is no HAR, or one whose inputs, outputs or layers with weights lack shapes.
+    """
     found = har_file.read(path)
     return Network(
         har=ref,
@@ -46,14 +50,13 @@ def multiply_accumulates(layer: HarLayer) -> int:
     """
     if layer.parameters == 0:
         return 0
-    shape = layer.input_shapes[0] if layer.type == "deconv" else layer.output_shapes[0]
-    pixels = math.prod(shape[1:-1])
-    return int(math.prod(layer.params["kernel_shape"]) * pixels)
+    shape = layer.input_shapes[0][1:] if layer.type == "deconv" else layer.shape
+    return int(math.prod(layer.params["kernel_shape"]) * math.prod(shape[:-1]))
 
 
 def _tensor(layer: HarLayer, name: str) -> Tensor:
     return Tensor(
         layer=name,
         original_name=layer.original_names[0] if layer.original_names else "",
-        shape=tuple(layer.output_shapes[0][1:]),
+        shape=layer.shape,
     )

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterator
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Self
 
 from hefjoin.artifacts import Ref
 from hefjoin.errors import InputError, Problem, SpecError
 from hefjoin.formats import onnx_file
 from hefjoin.manifest import Network, Sdk
 from hefjoin.sdk.process import run_step
-from hefjoin.spec import HwArch
+from hefjoin.spec import BuildSpec, HwArch, ModelSpec
 from hefjoin.stages.contract import Stage, Workplace
 from hefjoin.stages.network import describe
+
+AXES = ("N", "C", "H", "W")
+"""Of an image in an ONNX file."""
 
 
 class Parse(Stage[Network]):
@@ -34,6 +39,19 @@ class Parse(Stage[Network]):
     end_nodes: tuple[str, ...]
     sdk: Sdk
 
+    @classmethod
+    def of(cls, spec: BuildSpec, model: ModelSpec, source: Ref, sdk: Sdk) -> Self:
+        """Return the stage for one model of a build."""
+        return cls(
+            name=model.name,
+            source=source,
+            hw_arch=spec.hw_arch,
+            input_shape=tuple(model.input_shape),
+            start_nodes=tuple(model.start_nodes),
+            end_nodes=tuple(model.end_nodes),
+            sdk=sdk,
+        )
+
     @property
     def subject(self) -> str:
         """The model's name."""
@@ -44,6 +62,8 @@ class Parse(Stage[Network]):
         model = place.store.get(self.source, work / f"{self.name}.{self.source.media}")
         if self.source.media == "har":
             return describe(model, self.source)
+        if problems := [*self._misspelt(model), *self._open_shape(model)]:
+            raise SpecError(problems, where=f"the model {self.name} in the spec")
         har = work / "parsed.har"
         arguments = {
             "model": str(model),
@@ -84,12 +104,39 @@ class Parse(Stage[Network]):
                 "shares an image has one input. Choose start_nodes behind the other inputs"
             )
 
-    def _input_shapes(self, model: Path) -> dict[str, list[int]]:
+    def _misspelt(self, model: Path) -> Iterator[Problem]:
+        """Yield the start and end nodes that the file does not have; the SDK is not started for these."""
+        if not (self.start_nodes or self.end_nodes):
+            return
+        graph = onnx_file.load(model, external_data=False).graph
+        nodes = [node.name for node in graph.node]
+        if not all(nodes) or not nodes:
+            return  # only the SDK knows what it calls them
+        node_of = {output: node.name for node in graph.node for output in node.output}
+        for field, names in (("start_nodes", self.start_nodes), ("end_nodes", self.end_nodes)):
+            for index, name in enumerate(names):
+                if name not in nodes:
+                    near = [node_of[name]] if name in node_of else difflib.get_close_matches(name, nodes, 1)
+                    hint = f"did you mean {near[0]!r}?" if near else f"the last of its {len(nodes)} is {nodes[-1]!r}"
+                    yield Problem(f"{field}[{index}]", f"{name!r} is no node of the ONNX file; {hint}")
+
+    def _open_shape(self, model: Path) -> Iterator[Problem]:
+        """Yield where the file leaves the size of its image open and the spec does not say it."""
         inputs = onnx_file.read(model).inputs
+        if self.input_shape and len(inputs) != 1:
+            yield Problem("input_shape", f"one shape for the {len(inputs)} inputs of {self.name}; leave it out")
+        if self.input_shape or self.start_nodes or len(inputs) != 1:
+            return
+        shape = inputs[0].shape or AXES
+        is_known = [isinstance(size, int) and size > 0 for size in shape]
+        if len(shape) == len(AXES) and not all(is_known[1:]):
+            sizes = [size if known else axis for size, known, axis in zip(shape, is_known, AXES, strict=True)]
+            wanted = ", ".join(map(str, [1, *sizes[1:]]))
+            left = ", ".join(map(str, shape))
+            message = f"the file leaves {inputs[0].name} ({left}) open; say it: input_shape: [{wanted}]"
+            yield Problem("input_shape", message)
+
+    def _input_shapes(self, model: Path) -> dict[str, list[int]]:
         if not self.input_shape:
             return {}
-        if len(inputs) != 1:
-            raise SpecError(
-                [Problem("input_shape", f"one shape for the {len(inputs)} inputs of {self.name}; leave it out")]
-            )
-        return {inputs[0].name: list(self.input_shape)}
+        return {onnx_file.read(model).inputs[0].name: list(self.input_shape)}

@@ -10,37 +10,45 @@ from pathlib import Path
 
 from hefjoin.artifacts import to_json
 from hefjoin.errors import StoreError
-from hefjoin.manifest import Gate, Manifest, Measured, ModelAccuracy, Published
+from hefjoin.manifest import Gate, Manifest, Measured, ModelAccuracy, Published, Quantized
 from hefjoin.spec import GatesSpec
 from hefjoin.stages.contract import Workplace, own_directory
 from hefjoin.stores import Store
 
 ATTEMPTS = 100
+POST_PROCESSED = "its outputs are post-processed in the model script: boxes have no SNR"
 
 
-def judge(gates: GatesSpec, accuracy: tuple[ModelAccuracy, ...], measured: Measured) -> tuple[Gate, ...]:
+def judge(gates: GatesSpec, quantized: Quantized, measured: Measured) -> tuple[Gate, ...]:
     """Return every gate that the spec sets, with what was wanted and found."""
     found: list[Gate] = []
-    for model in accuracy:
+    judged = {accuracy.model: accuracy for accuracy in quantized.accuracy}
+    for model in dict.fromkeys(layer.partition("/")[0] for layer in quantized.output_layers):
         if gates.min_snr_db > 0:
-            passed = model.snr_db >= gates.min_snr_db
-            found.append(_gate(f"SNR of {model.model}", f"≥ {gates.min_snr_db:g} dB", f"{model.snr_db:.1f} dB", passed))
+            found.append(_snr_gate(gates.min_snr_db, model, judged.get(model)))
         if gates.max_accuracy_drop < 100:
-            found.append(_drop_gate(gates.max_accuracy_drop, model))
+            found.append(_drop_gate(gates.max_accuracy_drop, model, judged.get(model)))
     if gates.min_fps > 0:
         found.append(_fps_gate(gates.min_fps, measured))
     return tuple(found)
 
 
-def _drop_gate(most: float, model: ModelAccuracy) -> Gate:
+def _snr_gate(least: float, model: str, accuracy: ModelAccuracy | None) -> Gate:
+    name, wanted = f"SNR of {model}", f"≥ {least:g} dB"
+    if accuracy is None:
+        return Gate(name=name, wanted=wanted, found=POST_PROCESSED, verdict="not evaluated")
+    return _gate(name, wanted, f"{accuracy.snr_db:.1f} dB", accuracy.snr_db >= least)
+
+
+def _drop_gate(most: float, model: str, accuracy: ModelAccuracy | None) -> Gate:
     """Judge what `drop_points` counts: accuracy on labels, or how far decisions differ from the float network's."""
     wanted = f"≤ {most:g} points"
-    if model.drop_points is None:
-        found = "no labels, and its outputs are no decisions"
-        return Gate(name=f"accuracy drop of {model.model}", wanted=wanted, found=found, verdict="not evaluated")
-    worst = min(model.outputs, key=lambda output: output.agreement)
-    what = "accuracy drop" if model.float_accuracy is not None else f"disagreement ({worst.metric})"
-    return _gate(f"{what} of {model.model}", wanted, f"{model.drop_points:.1f} points", model.drop_points <= most)
+    if accuracy is None or accuracy.drop_points is None:
+        found = POST_PROCESSED if accuracy is None else "no labels, and its outputs are no decisions"
+        return Gate(name=f"accuracy drop of {model}", wanted=wanted, found=found, verdict="not evaluated")
+    worst = min(accuracy.outputs, key=lambda output: output.agreement)
+    what = "accuracy drop" if accuracy.float_accuracy is not None else f"disagreement ({worst.metric})"
+    return _gate(f"{what} of {model}", wanted, f"{accuracy.drop_points:.1f} points", accuracy.drop_points <= most)
 
 
 def _gate(name: str, wanted: str, found: str, passed: bool) -> Gate:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import numpy as np
 
 from hefjoin.artifacts import Ref
 from hefjoin.errors import CompileError, InputError
-from hefjoin.manifest import Frames, LayerNoise, ModelAccuracy, Quantized, Sdk
+from hefjoin.manifest import Frames, JoinCheck, Joined, LayerNoise, ModelAccuracy, Quantized, Sdk
 from hefjoin.sdk import log as sdk_log
 from hefjoin.sdk.process import run_step
+from hefjoin.spec import BuildSpec
 from hefjoin.stages.accuracy import model_accuracy
-from hefjoin.stages.contract import Stage, Workplace
+from hefjoin.stages.contract import Stage, Workplace, own_directory
+from hefjoin.stages.script import assemble, before_optimize, files, post_processed
 
 NOISE_FRAMES = 8
 
@@ -22,21 +24,43 @@ class Quantize(Stage[Quantized]):
     """Quantize the joined network and compare it with its float self.
 
     Requires: a joined network, frames of its input's shape. Ensures: a quantized HAR; for every output of every
-    model its SNR and agreement; finite outputs.
+    model its SNR and agreement, but where the script post-processes it to boxes; finite outputs.
     """
 
     stage: ClassVar[str] = "quantize"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     result: ClassVar[type[Quantized]] = Quantized
 
     name: str
     har: Ref
     output_layers: tuple[str, ...]
     script: str
+    files: dict[str, Ref]
+    """What the script refers to, by the name it has there."""
+    post_processed: tuple[str, ...]
+    """Models whose outputs the script replaces."""
     requested_level: int
     calibration: Ref
     evaluation: Frames
     sdk: Sdk
+
+    @classmethod
+    def of(cls, spec: BuildSpec, checked: JoinCheck, joined: Joined, place: Workplace) -> Self:
+        """Return the stage for a build; the files that its scripts refer to go into the store."""
+        with own_directory(place, "scripts") as folder:
+            referred = {name: place.store.put(path, "json") for name, path in files(spec, folder).items()}
+        return cls(
+            name=joined.name,
+            har=joined.network.har,
+            output_layers=joined.output_layers,
+            script=before_optimize(assemble(spec, checked, joined)),
+            files=referred,
+            post_processed=post_processed(spec),
+            requested_level=spec.quantization.optimization_level,
+            calibration=checked.calibration.npy,
+            evaluation=checked.evaluation,
+            sdk=place.toolchain.sdk,
+        )
 
     def run(self, work: Path, place: Workplace) -> Quantized:
         """Start the SDK, then judge the outputs it wrote."""
@@ -49,19 +73,21 @@ class Quantize(Stage[Quantized]):
             "outputs": str(work / "outputs.npz"),
             "noise_frames": NOISE_FRAMES,
         }
+        for name, ref in self.files.items():
+            place.store.get(ref, work / name)
         found = run_step(place.toolchain, "quantize", arguments, work, model=self.name, on_progress=place.on_progress)
-        if found.result["outputs"] != list(self.output_layers):
-            raise InputError(
-                f"{self.name}: the model script left the outputs {found.result['outputs']}, "
-                f"{list(self.output_layers)} were joined; accuracy is judged per joined output"
-            )
+        outputs = tuple(found.result["outputs"])
+        self._refuse_lost(outputs)
+        unjudged = tuple(layer for layer in outputs if layer not in self.output_layers)
         noise = found.result["noise"]
         return Quantized(
             har=place.store.put(work / "quantized.har", "har"),
             script=found.result["script"],
             requested_level=self.requested_level,
             effective_level=sdk_log.effective_level(found.lines, self.requested_level),
-            accuracy=self._accuracy(work / "outputs.npz"),
+            output_layers=outputs,
+            unjudged=unjudged,
+            accuracy=self._accuracy(outputs, work / "outputs.npz"),
             layer_noise=tuple(LayerNoise(layer=layer, snr_db=value) for layer, value in noise.items()),
             outputs=place.store.put(work / "outputs.npz", "npz"),
             warnings=sdk_log.warnings(found.lines),
@@ -70,7 +96,8 @@ class Quantize(Stage[Quantized]):
     def ensures(self, result: Quantized) -> None:
         """Check that every model was judged, on numbers."""
         judged = {output.layer: output.snr_db for accuracy in result.accuracy for output in accuracy.outputs}
-        missing = [layer for layer in self.output_layers if not np.isfinite(judged.get(layer, np.nan))]
+        wanted = [layer for layer in result.output_layers if layer not in result.unjudged]
+        missing = [layer for layer in wanted if not np.isfinite(judged.get(layer, np.nan))]
         if missing:
             raise CompileError(
                 f"{self.name}: quantized outputs of {', '.join(missing)} are not finite; the network overflows in "
@@ -78,11 +105,23 @@ class Quantize(Stage[Quantized]):
                 log_tail="",
             )
 
-    def _accuracy(self, outputs: Path) -> tuple[ModelAccuracy, ...]:
+    def _refuse_lost(self, outputs: tuple[str, ...]) -> None:
+        """Refuse a script that took outputs away from a model that it was not to post-process."""
+        kept = [layer for layer in self.output_layers if layer.partition("/")[0] not in self.post_processed]
+        lost = [layer for layer in kept if layer not in outputs]
+        silent = [model for model in self.post_processed if not any(layer.startswith(f"{model}/") for layer in outputs)]
+        if lost or silent:
+            raise InputError(
+                f"{self.name}: the model script left the outputs {', '.join(outputs)}; "
+                f"{', '.join([*lost, *(f'any output of {model}' for model in silent)])} is gone"
+            )
+
+    def _accuracy(self, outputs: tuple[str, ...], path: Path) -> tuple[ModelAccuracy, ...]:
         by_model: dict[str, dict[str, tuple[np.ndarray, np.ndarray]]] = {}
-        with np.load(outputs) as arrays:
-            for index, layer in enumerate(self.output_layers):
-                pair = arrays[f"float_{index}"], arrays[f"quantized_{index}"]
-                by_model.setdefault(layer.partition("/")[0], {})[layer] = pair
+        with np.load(path) as arrays:
+            for index, layer in enumerate(outputs):
+                if layer in self.output_layers:
+                    pair = arrays[f"float_{index}"], arrays[f"quantized_{index}"]
+                    by_model.setdefault(layer.partition("/")[0], {})[layer] = pair
         labels = self.evaluation.labels
         return tuple(model_accuracy(model, pairs, labels.get(model)) for model, pairs in by_model.items())

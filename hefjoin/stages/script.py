@@ -1,16 +1,25 @@
 """Assemble the joined network's model script from the spec and from what the join left.
 
-The rule: every name in it was read back from the joined network, none is assumed.
+The rule: every name in it was read back from the joined network, none is assumed. What a person may not write there
+is told before, by `script_check`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import json
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 
-from hefjoin.errors import Problem, SpecError
 from hefjoin.formats.model_script import Script, merge, parse, scoped
+from hefjoin.formats.model_script_files import named_file, read_config, scoped_config, with_files
 from hefjoin.manifest import JoinCheck, Joined
 from hefjoin.spec import BuildSpec
+
+REPLACE_OUTPUTS = ("nms_postprocess", "logits_layer")
+"""Commands after which a model has other outputs than those that were joined."""
+
+logger = logging.getLogger("hefjoin.stages")
 
 
 def assemble(spec: BuildSpec, check: JoinCheck, joined: Joined) -> Script:
@@ -19,34 +28,32 @@ def assemble(spec: BuildSpec, check: JoinCheck, joined: Joined) -> Script:
     Raises:
         SpecError: A script is wrong, cannot be brought under its scope, or contradicts another.
     """
-    generated = "\n".join((_normalization(check, joined), _optimization(spec, check), _compilation(spec)))
-    own = [parse(model.script, f"models[{index}].script") for index, model in enumerate(spec.models)]
-    joint = parse(spec.script, "script")
-    if problems := [problem for script in (*own, joint) for problem in _said_in_the_spec(script)]:
-        raise SpecError(problems)
-    qualified = [
-        scoped(script, model.name, _feeding(joined, model.name)) for script, model in zip(own, spec.models, strict=True)
-    ]
-    return merge([parse(generated, "hefjoin"), *qualified, joint])
+    head = parse(f"{_normalization(check, joined)}\n{_optimization(spec, check)}", "hefjoin")
+    own = [under_scope(parse(text, where), scope, _feeding(joined, scope)) for where, scope, text in scripts(spec)]
+    return merge([head, compilation(spec), *own])
 
 
-def _said_in_the_spec(script: Script) -> Iterator[Problem]:
-    """Yield the commands of a person's script that have a field of the spec, or that the stages cannot judge yet."""
-    for command in script.commands:
-        if command.name == "normalization":
-            yield Problem(
-                command.where, "set mean and std of the model instead; the joined network has one normalization"
-            )
-        elif command.get("calibset_size") is not None:
-            yield Problem(command.where, "set calibration.count instead of calibset_size")
-        elif command.get("optimization_level") is not None and command.name == "model_optimization_flavor":
-            yield Problem(command.where, "set quantization.optimization_level instead")
-        elif command.name in ("nms_postprocess", "logits_layer"):
-            yield Problem(
-                command.where,
-                f"`{command.name}` changes the outputs, which are judged as they were joined; leave it out for now, "
-                "and do it on the host",
-            )
+def under_scope(script: Script, scope: str, feeding: Sequence[str]) -> Script:
+    """Return a script as it stands in the joined one: its layers under their scope, its files as `files` names them.
+
+    Args:
+        script: A model's own script, or the joint one.
+        scope: The model; empty for the joint script, whose layers have their scopes.
+        feeding: The layers that feed the model's outputs, without scope.
+
+    Raises:
+        SpecError: It cannot be brought under a scope.
+    """
+    names = {path: in_step(scope, path) for command in script.commands if (path := named_file(command))}
+    script = with_files(script, names)
+    return scoped(script, scope, feeding) if scope else script
+
+
+def scripts(spec: BuildSpec) -> Iterator[tuple[str, str, str]]:
+    """Yield (place in the spec, model, text) of every script; no model for the joint one."""
+    for index, model in enumerate(spec.models):
+        yield f"models[{index}].script", model.name, model.script
+    yield "script", "", spec.script
 
 
 def before_optimize(script: Script) -> str:
@@ -57,6 +64,51 @@ def before_optimize(script: Script) -> str:
 def before_compile(script: Script) -> str:
     """Return the commands for `compile`."""
     return str(script.stage("compilation"))
+
+
+def compilation(spec: BuildSpec) -> Script:
+    """Return the compile commands that the spec's fields stand for."""
+    performance: Mapping[str, object] = {
+        **({"compiler_optimization_level": "max"} if spec.compile.performance_mode else {}),
+        **({"fps": spec.compile.target_fps} if spec.compile.target_fps else {}),
+    }
+    lines = [f"performance_param({key}={value})" for key, value in performance.items()]
+    if spec.compile.single_context:
+        lines.append("context_switch_param(mode=disabled)")
+    return parse("\n".join(lines), "compile")
+
+
+def post_processed(spec: BuildSpec) -> tuple[str, ...]:
+    """Return the models whose outputs a script replaces; all of them where the joint script does."""
+    own = {scope for _, scope, text in scripts(spec) if any(c.name in REPLACE_OUTPUTS for c in parse(text).commands)}
+    return tuple(model.name for model in spec.models if model.name in own or "" in own)
+
+
+def files(spec: BuildSpec, folder: Path) -> dict[str, Path]:
+    """Write the files that the scripts refer to into `folder`, with scoped layers, and return them.
+
+    They are known by the names that the assembled script gives them, so a step finds them in its own directory,
+    on whichever machine it runs.
+
+    Raises:
+        InputError: One is missing or no JSON.
+    """
+    found = {}
+    for where, scope, text in scripts(spec):
+        for path in filter(None, map(named_file, parse(text, where).commands)):
+            config = read_config(Path(path))
+            changed = scoped_config(config, scope) if scope else config
+            if changed != config:
+                logger.info("%s: the layers in %s were put under %s/", where, path, scope)
+            name = in_step(scope, path)
+            found[name] = folder / name
+            found[name].write_text(json.dumps(changed, indent=1), encoding="utf-8")
+    return found
+
+
+def in_step(scope: str, path: str) -> str:
+    """Return the name that a file has in a step's directory: two models may have files of one name."""
+    return f"{scope}.{Path(path).name}" if scope else Path(path).name
 
 
 def _without(script: Script, other: Script) -> str:
@@ -82,15 +134,4 @@ def _optimization(spec: BuildSpec, check: JoinCheck) -> str:
     ]
     if spec.quantization.precision != "a8_w8":
         lines.append(f"quantization_param({{*}}, precision_mode={spec.quantization.precision})")
-    return "\n".join(lines)
-
-
-def _compilation(spec: BuildSpec) -> str:
-    performance: Mapping[str, object] = {
-        **({"compiler_optimization_level": "max"} if spec.compile.performance_mode else {}),
-        **({"fps": spec.compile.target_fps} if spec.compile.target_fps else {}),
-    }
-    lines = [f"performance_param({key}={value})" for key, value in performance.items()]
-    if spec.compile.single_context:
-        lines.append("context_switch_param(mode=disabled)")
     return "\n".join(lines)

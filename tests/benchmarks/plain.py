@@ -39,7 +39,7 @@ def build(spec_path: str, store_uri: str) -> list[bool]:
         fetched=fetched,
         models=networks,
         **results,
-        gates=judge(spec.gates, results["quantized"].accuracy, results["measured"]),
+        gates=judge(spec.gates, results["quantized"], results["measured"]),
         stages=tuple(outcome.run for outcome in outcomes),
         machine=machine(),
         versions=versions(),
@@ -54,16 +54,7 @@ def _parse(spec: Any, fetched: Any, place: Any) -> dict[str, Any]:
     from hefjoin.stages.parse import Parse
 
     def parse(model: Any) -> Any:
-        stage = Parse(
-            name=model.name,
-            source=fetched.models[model.name],
-            hw_arch=spec.hw_arch,
-            input_shape=tuple(model.input_shape),
-            start_nodes=tuple(model.start_nodes),
-            end_nodes=tuple(model.end_nodes),
-            sdk=place.toolchain.sdk,
-        )
-        return perform(stage, place)
+        return perform(Parse.of(spec, model, fetched.models[model.name], place.toolchain.sdk), place)
 
     with ThreadPoolExecutor(len(spec.models)) as threads:
         return dict(zip((model.name for model in spec.models), threads.map(parse, spec.models), strict=True))
@@ -71,88 +62,26 @@ def _parse(spec: Any, fetched: Any, place: Any) -> dict[str, Any]:
 
 def _from_check_to_benchmark(spec: Any, fetched: Any, networks: dict[str, Any], place: Any) -> dict[str, Any]:
     """Return the outcomes under the manifest's names."""
-    from hefjoin.stages.check import Branch, Check
+    from hefjoin.stages.benchmark import Benchmark
+    from hefjoin.stages.check import Check
+    from hefjoin.stages.compile import Compile
     from hefjoin.stages.contract import perform
     from hefjoin.stages.forecast import ForecastStage
     from hefjoin.stages.join import Join
-    from hefjoin.stages.script import assemble
+    from hefjoin.stages.quantize import Quantize
 
     sdk = place.toolchain.sdk
-    branches = tuple(
-        Branch(
-            name=model.name,
-            network=networks[model.name],
-            mean=tuple(model.mean),
-            std=tuple(model.std),
-            color=model.color,
-        )
-        for model in spec.models
-    )
-    check = perform(Check(branches=branches, calibration=fetched.calibration, evaluation=fetched.evaluation), place)
-    checked = check.value
+    check = perform(Check.of(spec, networks, fetched), place)
     forecast = perform(ForecastStage(networks=networks, hw_arch=spec.hw_arch), place)
-    join = perform(
-        Join(
-            networks=tuple((model.name, networks[model.name]) for model in spec.models),
-            frames=checked.calibration.npy,
-            mean=checked.mean,
-            std=checked.std,
-            sdk=sdk,
-        ),
-        place,
-    )
-    script = assemble(spec, checked, join.value)
+    join = perform(Join.of(spec, networks, check.value, sdk), place)
+    quantize = perform(Quantize.of(spec, check.value, join.value, place), place)
+    compiled = perform(Compile.of(spec, check.value, join.value, quantize.value, sdk), place)
+    measured = perform(Benchmark.of(spec, check.value, quantize.value, compiled.value), place)
     return {
         "check": check,
         "forecast": forecast,
         "joined": join,
-        **_from_quantize_to_benchmark(spec, checked, join.value, script, place),
+        "quantized": quantize,
+        "compiled": compiled,
+        "measured": measured,
     }
-
-
-def _from_quantize_to_benchmark(spec: Any, checked: Any, joined: Any, script: Any, place: Any) -> dict[str, Any]:
-    from hefjoin.stages.benchmark import Benchmark
-    from hefjoin.stages.compile import Compile
-    from hefjoin.stages.contract import perform
-    from hefjoin.stages.quantize import Quantize
-    from hefjoin.stages.script import before_compile, before_optimize
-
-    sdk = place.toolchain.sdk
-    quantize = perform(
-        Quantize(
-            name=joined.name,
-            har=joined.network.har,
-            output_layers=joined.output_layers,
-            script=before_optimize(script),
-            requested_level=spec.quantization.optimization_level,
-            calibration=checked.calibration.npy,
-            evaluation=checked.evaluation,
-            sdk=sdk,
-        ),
-        place,
-    )
-    compiled = perform(
-        Compile(
-            name=joined.name,
-            har=quantize.value.har,
-            script=before_compile(script),
-            single_context=spec.compile.single_context,
-            outputs=joined.output_layers,
-            sdk=sdk,
-        ),
-        place,
-    )
-    benchmark = perform(
-        Benchmark(
-            name=spec.name,
-            hef=compiled.value.hef,
-            is_emulated=compiled.value.is_emulated,
-            frames=checked.evaluation.npy,
-            batch_sizes=tuple(spec.benchmark.batch_sizes),
-            seconds=spec.benchmark.seconds,
-            device=spec.benchmark.device,
-            host=Benchmark.this_host(),
-        ),
-        place,
-    )
-    return {"quantized": quantize, "compiled": compiled, "measured": benchmark}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,12 @@ from device_contract import DeviceContract
 
 from hefjoin.devices import Device, open_device
 from hefjoin.devices.emulated import EmulatedDevice
+from hefjoin.devices.hailort import HailoRtDevice, is_installed
+from hefjoin.devices.hailortcli import HailoRtCliDevice
 from hefjoin.emulator import ClientRunner
 from hefjoin.errors import DeviceError, InputError
+from hefjoin.spec import DeviceKind
+from tests import runtime
 from tests.tiny import images, write_model
 
 REAL_HEFS = Path(__file__).resolve().parents[3] / "shared" / "data" / "hef"
@@ -41,9 +46,7 @@ class TestEmulatedDevice(DeviceContract):
 
     @pytest.fixture
     def device(self) -> Device:
-        device = open_device("auto", is_emulated_hef=True)
-        assert device is not None
-        return device
+        return open_device("auto", is_emulated_hef=True)
 
     @pytest.fixture
     def hef(self, emulated_hef: Path) -> Path:
@@ -75,10 +78,34 @@ class TestEmulatedDevice(DeviceContract):
         assert scores.shape[0] == 5
 
 
-def test_for_a_real_hef_this_release_has_no_device() -> None:
-    assert open_device("auto", is_emulated_hef=False) is None
+class TestHailoRtDevice(DeviceContract):
+    source = "device"
+
+    @pytest.fixture
+    def device(self, tmp_path: Path) -> Iterator[Device]:
+        with runtime.installed(tmp_path, frame_ms=0.5, queue=8):
+            yield open_device("auto", is_emulated_hef=False)
+
+    @pytest.fixture
+    def hef(self, tmp_path: Path) -> Path:
+        return runtime.write_dfc_hef(tmp_path / "pair.hef")
+
+    @pytest.fixture
+    def foreign_hef(self, emulated_hef: Path) -> Path:
+        return emulated_hef
+
+    def test_it_is_the_device_of_a_real_hef_where_hailort_is_installed(self, device: Device) -> None:
+        assert isinstance(device, HailoRtDevice)
+
+
+def test_without_hailort_s_package_a_real_hef_goes_to_its_program() -> None:
+    assert not is_installed()
+    assert isinstance(open_device("auto", is_emulated_hef=False), HailoRtCliDevice)
 
 
 @pytest.mark.parametrize("is_emulated_hef", [True, False])
-def test_the_emulated_device_can_be_asked_for(is_emulated_hef: bool) -> None:
-    assert isinstance(open_device("emulated", is_emulated_hef), EmulatedDevice)
+@pytest.mark.parametrize(
+    ("kind", "wanted"), [("emulated", EmulatedDevice), ("hailort", HailoRtDevice), ("hailortcli", HailoRtCliDevice)]
+)
+def test_a_device_can_be_asked_for(kind: DeviceKind, wanted: type[Device], is_emulated_hef: bool) -> None:
+    assert isinstance(open_device(kind, is_emulated_hef), wanted)

@@ -19,7 +19,7 @@ needs_atheris = pytest.mark.skipif(
 @pytest.mark.parametrize("name", TARGETS)
 def test_every_seed_is_read(name: str, tmp_path: Path) -> None:
     target = TARGETS[name]
-    path = tmp_path / "input"
+    path = tmp_path / f"input{target.suffix}"
     for seed in target.seeds(tmp_path):
         path.write_bytes(seed)
         target.read(path)

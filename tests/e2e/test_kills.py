@@ -1,11 +1,13 @@
-"""Three deaths apart, the step's, the flow's and the command's: none leaves a process, none loses finished work."""
+"""Deaths of the step, the flow and the command: none leaves a process, none loses finished work."""
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +17,9 @@ import yaml
 
 from hefjoin.errors import ToolchainError
 from hefjoin.manifest import Sdk
-from hefjoin.sdk.process import run_step
+from hefjoin.sdk.process import STEP, run_step
 from hefjoin.sdk.toolchain import Toolchain
-from tests.e2e.conftest import SECONDS, Desk, command_line, wait_for
+from tests.e2e.conftest import ROOT, SECONDS, Desk, command_line, wait_for
 from tests.tiny import images, pair, write_model
 
 BUILD = ("build", "tiny.yaml", "--sdk", "emulator")
@@ -65,15 +67,18 @@ def require_finished_work_is_reused(desk: Desk) -> None:
     assert [path.stem for path in desk.records("names")] == ["000001"]
 
 
-def test_a_step_that_is_killed_ends_the_build_with_its_log(desk: Desk) -> None:
+@pytest.mark.parametrize("whom", ["watcher", "worker"])
+def test_a_step_that_is_killed_ends_the_build_with_its_log(desk: Desk, whom: str) -> None:
     make_slow(desk)
     build = desk.start(*BUILD)
-    quantizing(desk, build).kill()
+    watcher = quantizing(desk, build)
+    (watcher if whom == "watcher" else watcher.children()[0]).kill()
     assert build.wait(SECONDS) == 6
     said = desk.stderr(build)
-    assert "the quantize step was killed by SIGKILL" in said
-    assert "Starting Model Optimization" in said.partition("was killed")[2]
+    assert "the step was killed" in said
     assert "Traceback" not in said
+    (log,) = desk.work.glob("quantize-*/quantize.log")
+    assert "Starting Model Optimization" in log.read_text()
     require_nothing_left(desk)
 
 
@@ -110,6 +115,120 @@ def is_running(pid: int) -> bool:
         return False
 
 
+STUBBORN = """
+import os, pathlib, signal, sys, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+if os.fork():
+    os._exit(0)
+os.setsid()
+if os.fork():
+    os._exit(0)
+pathlib.Path(sys.argv[1], sys.argv[2]).write_text(str(os.getpid()))
+time.sleep(300)
+"""
+"""A program that leaves its parent, its session and its process group, and does not listen, as a compiler may."""
+
+SCRIPT = f"""
+import importlib.util, os, subprocess, sys, time
+spec = importlib.util.spec_from_file_location("step", {str(STEP)!r})
+step = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(step)
+
+def hang(sdk, folder):
+    for name, environment in (("marked", None), ("bare", {{}})):
+        subprocess.run([sys.executable, "-c", {STUBBORN!r}, folder, name], env=environment, check=True)
+    time.sleep(300)
+
+sys.exit(step.main(sys.argv[1], {{"hang": hang}}))
+"""
+"""A step that started such programs, one of them without the step's mark, and then hangs."""
+
+CALL = """
+import sys
+from pathlib import Path
+from hefjoin.sdk.process import run_step
+from hefjoin.sdk.toolchain import resolve
+folder = Path(sys.argv[1])
+step = {"script": folder / "script.py", "model": "left", "deadline_s": float(sys.argv[2])}
+run_step(resolve("emulator"), "hang", {"folder": str(folder)}, folder, **step)
+"""
+
+
+class Fallen:
+    """A process that runs a hanging step, and all that came of it."""
+
+    def __init__(self, folder: Path, deadline_s: float) -> None:
+        (folder / "script.py").write_text(SCRIPT)
+        with (folder / "err").open("w") as err:
+            self.flow = subprocess.Popen(
+                ["nohup", sys.executable, "-c", CALL, str(folder), str(deadline_s)],
+                cwd=ROOT,
+                stdin=subprocess.DEVNULL,
+                stdout=err,
+                stderr=err,
+                start_new_session=True,
+            )
+        self.folder = folder
+        files = [folder / name for name in ("marked", "bare")]
+        wait_for("stubborn programs", lambda: all(path.exists() and path.read_text() for path in files))
+        (watcher,) = psutil.Process(self.flow.pid).children()
+        (self.worker,) = [child.pid for child in watcher.children() if command_line(child) == command_line(watcher)]
+        self.watcher = watcher.pid
+        self.marked, self.bare = (int(path.read_text()) for path in files)
+
+    def require_nothing_left(self, *, but: Sequence[int] = ()) -> None:
+        pids = {self.flow.pid, self.watcher, self.worker, self.marked, self.bare} - set(but)
+        wait_for("end of all", lambda: self.flow.poll() is not None and not any(map(is_running, pids)), 5.0)
+
+
+class TestWhatAStepStarted:
+    """It ends with the step, however that ends, whatever session it is in and whether or not it listens."""
+
+    @pytest.fixture
+    def step(self, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Fallen]:
+        fallen = Fallen(tmp_path, deadline_s=getattr(request, "param", 300.0))
+        yield fallen
+        for pid in (fallen.flow.pid, fallen.watcher, fallen.worker, fallen.marked, fallen.bare):
+            if is_running(pid):
+                os.kill(pid, signal.SIGKILL)
+        fallen.flow.wait()
+
+    def test_when_the_worker_is_killed(self, step: Fallen) -> None:
+        os.kill(step.worker, signal.SIGKILL)
+        step.require_nothing_left()
+        assert "the step was killed" in (step.folder / "err").read_text()
+
+    def test_when_the_watcher_is_killed_what_carries_the_mark(self, step: Fallen) -> None:
+        os.kill(step.watcher, signal.SIGKILL)
+        step.require_nothing_left(but=[step.bare])
+        assert "the step was killed" in (step.folder / "err").read_text()
+
+    def test_but_not_with_a_terminal_that_it_was_told_to_outlive(self, step: Fallen) -> None:
+        os.killpg(step.flow.pid, signal.SIGHUP)
+        os.kill(step.worker, signal.SIGKILL)
+        step.require_nothing_left()
+        assert "the step was killed" in (step.folder / "err").read_text()
+
+    def test_when_the_flow_is_killed(self, step: Fallen) -> None:
+        step.flow.kill()
+        step.require_nothing_left()
+
+    @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+    def test_when_the_flow_is_terminated(self, step: Fallen, number: signal.Signals) -> None:
+        step.flow.send_signal(number)
+        step.require_nothing_left()
+
+    @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+    def test_when_the_process_group_is_as_prefect_does(self, step: Fallen, number: signal.Signals) -> None:
+        os.killpg(step.flow.pid, number)
+        step.require_nothing_left()
+
+    @pytest.mark.parametrize("step", [2.0], indirect=True)
+    def test_when_its_time_is_up(self, step: Fallen) -> None:
+        step.require_nothing_left()
+        assert "hang was stopped after 2 s" in (step.folder / "err").read_text()
+
+
 class TestDeadline:
     """A toolchain whose Python is a script that neither ends nor listens."""
 
@@ -133,19 +252,6 @@ class TestDeadline:
         children = psutil.Process().children(recursive=True)
         assert not [child for child in children if str(tmp_path) in command_line(child)]
 
-    def test_what_a_step_started_ends_with_it(self, tmp_path: Path) -> None:
-        """As the DFC starts its compiler, a program of its own."""
-        script = tmp_path / "starter"
-        script.write_text("#!/bin/sh\nsleep 300 &\necho $!\nwait\n")
-        script.chmod(0o755)
-        starter = Toolchain(sdk=Sdk(provider="emulator", version="1"), python=str(script))
-        with pytest.raises(ToolchainError) as caught:
-            run_step(starter, "parse", {}, tmp_path, model="left", deadline_s=1.0)
-        pid, end = int(caught.value.log_tail), time.monotonic() + SOON
-        while time.monotonic() < end and is_running(pid):
-            time.sleep(0.01)
-        assert not is_running(pid)
-
     def test_a_python_that_does_not_start_is_named(self, tmp_path: Path) -> None:
         absent = Toolchain(sdk=Sdk(provider="emulator", version="1"), python=str(tmp_path / "absent"))
         with pytest.raises(ToolchainError, match="absent does not start"):
@@ -155,7 +261,6 @@ class TestDeadline:
 def test_a_step_whose_parent_is_already_gone_does_not_begin(tmp_path: Path) -> None:
     request = tmp_path / "r.json"
     request.write_text('{"parent_pid": 1, "provider": "emulator", "action": "parse", "arguments": {}}')
-    step = Path(__file__).resolve().parents[2] / "hefjoin" / "sdk" / "step.py"
-    done = subprocess.run([sys.executable, str(step), str(request)], capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, str(STEP), str(request)], capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert "is gone" in done.stderr

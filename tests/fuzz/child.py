@@ -15,14 +15,14 @@ from random import Random
 
 import atheris
 
-with atheris.instrument_imports(include=["hefjoin.formats", "tarfile"]):
+with atheris.instrument_imports(include=["hefjoin.formats", "hefjoin.stages.network", "flows.inspect", "tarfile"]):
     from tests.fuzz.targets import TARGETS, Target
 
 from hefjoin.errors import InputError
 
 CPU_LIMIT_S = 2.0
-WALL_LIMIT_S = 20
-"""For what hangs: libFuzzer ends the process."""
+WALL_LIMIT_S = 120
+"""For what hangs: libFuzzer ends the process. A loaded machine may keep one waiting for a while."""
 MEMORY_LIMIT_BYTES = 1 << 30
 
 
@@ -43,7 +43,7 @@ def read(target: Target, path: Path, content: bytes) -> None:
 
 def main(name: str, folder: Path, seconds: int) -> None:
     """Fuzz one target; libFuzzer ends the process."""
-    target, input_path = TARGETS[name], folder / "input"
+    target, input_path = TARGETS[name], folder / f"input{TARGETS[name].suffix}"
     corpus = folder / "corpus"
     corpus.mkdir(exist_ok=True)
     for number, seed in enumerate(target.seeds(folder)):

@@ -14,8 +14,8 @@ from typing import Any
 
 from hefjoin.formats import hef_container
 from hefjoin.formats.har_guard import GZIP_MAGIC
-from hefjoin.formats.hef_schema import message_class
 from tests.fuzz import seeds
+from tests.hef_protobuf import message_class
 
 Change = Callable[[bytes, int], bytes]
 """Bytes and the most there may be, to other bytes: libFuzzer's own mutator."""

@@ -13,8 +13,8 @@ from onnx import TensorProto, helper
 
 from hefjoin.formats import har, hef, hef_container
 from hefjoin.formats.hef import Edge
-from hefjoin.formats.hef_schema import message_class
 from hefjoin.formats.model_script_commands import COMMANDS
+from tests.hef_protobuf import message_class, rich
 from tests.tiny import classifier
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
@@ -48,10 +48,16 @@ def hefs() -> Iterator[bytes]:
     description = _every_message().SerializeToString()
     for version in hef_container.SPECIFIC:
         yield container(version, description)
+    yield hef_container.pack(rich().SerializeToString(), {})
     for path in sorted(DATA.glob("hef/*.hef")):
-        proto = message_class("Hef").FromString(hef_container.read_proto(hef_container.open_container(path)))
+        proto = message_class("Hef").FromString(_description(path))
         proto.DiscardUnknownFields()
         yield hef_container.pack(proto.SerializeToString(), {})
+
+
+def _description(path: Path) -> bytes:
+    found = hef_container.open_container(path)
+    return hef_container.read_slice(found, found.header_bytes, found.parts.description_bytes)
 
 
 def container(version: int, description: bytes) -> bytes:
@@ -99,8 +105,18 @@ def hars(folder: Path) -> Iterator[bytes]:
     path = folder / "seed.har"
     layers = {
         "net/input_layer1": {"type": "input_layer", "output": ["net/dw1"], "output_shapes": [[-1, 8, 8, 4]]},
-        "net/dw1": {"type": "dw", "input": ["net/input_layer1"], "params": {"kernel_shape": [3, 3, 4, 1]}},
-        "net/out": {"type": "output_layer", "input": ["net/dw1"], "original_names": ["relu"]},
+        "net/dw1": {
+            "type": "dw",
+            "input": ["net/input_layer1"],
+            "output_shapes": [[-1, 8, 8, 4]],
+            "params": {"kernel_shape": [3, 3, 4, 1]},
+        },
+        "net/out": {
+            "type": "output_layer",
+            "input": ["net/dw1"],
+            "input_shapes": [[-1, 8, 8, 4]],
+            "original_names": ["relu"],
+        },
     }
     metadata = {"state": "hailo_model", "sdk_version": "0.1.0-emulator", "hw_arch": "hailo8"}
     hn = {"net_params": {"net_scopes": ["net"]}, "layers": layers}

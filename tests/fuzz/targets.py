@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
-from hefjoin.formats import har, hef, model_script, onnx_file
+from flows import inspect, inspect_view
+from hefjoin.artifacts import Ref
+from hefjoin.formats import har, hef, hef_listing, model_script, onnx_file
 from hefjoin.formats.model_script_commands import COMMANDS
+from hefjoin.stages import network
 from tests.fuzz import mutators, seeds
 
 
@@ -23,25 +27,36 @@ class Target:
     mutate: Callable[[bytes, int, Random, mutators.Change], bytes]
     limit_bytes: int
     """Of one input."""
+    suffix: str
+    """Of the file that it lies in."""
     words: tuple[str, ...] = ()
     """What the fuzzer may insert."""
 
 
 def read_hef(path: Path) -> None:
-    """List a HEF in both ways and take its resources out."""
+    """List a HEF in every way and take its resources out."""
     found = hef.read(path)
-    hef.like_hailortcli(found)
+    hef_listing.like_hailortcli(found)
     for name in found.resources[:4]:
         hef.resource(path, name)
+    show(path)
 
 
 def read_har(path: Path) -> None:
-    """Read the graph of a HAR, count its weights and take one member out."""
+    """Read the graph of a HAR, count its weights and its work, and take one member out."""
     found = har.read(path)
     assert found.parameters == sum(layer.parameters for layer in found.layers)
-    assert f"{found.parameters:,}"
+    network.describe(path, Ref(uri="file:///input", sha256="0" * 64, size_bytes=0, media="har"))
+    show(path)
     har.read_member(path, har.METADATA_SUFFIX)
     har.read_member(path, ".alls")
+
+
+def show(path: Path) -> None:
+    """Do what `hefjoin inspect` does, as JSON and as text."""
+    found = inspect.describe(path)
+    json.dumps(found, allow_nan=False)
+    inspect_view.show(found).encode()
 
 
 def read_onnx(path: Path) -> None:
@@ -59,8 +74,8 @@ SCRIPT_WORDS = (*COMMANDS, *sorted({word for known in COMMANDS.values() for word
 HN_WORDS = ("layers", "net_params", "net_scopes", "params", "kernel_shape", "input_shapes", "type", "dw", "state", "hn")
 
 TARGETS = {
-    "hef": Target(read_hef, lambda _: seeds.hefs(), mutators.mutate_hef, 1 << 16),
-    "har": Target(read_har, seeds.hars, mutators.mutate_har, 1 << 16, HN_WORDS),
-    "onnx": Target(read_onnx, lambda _: seeds.onnx_files(), mutators.mutate_onnx, 1 << 14),
-    "script": Target(read_script, lambda _: seeds.scripts(), mutators.mutate_text, 1 << 15, SCRIPT_WORDS),
+    "hef": Target(read_hef, lambda _: seeds.hefs(), mutators.mutate_hef, 1 << 16, ".hef"),
+    "har": Target(read_har, seeds.hars, mutators.mutate_har, 1 << 16, ".har", HN_WORDS),
+    "onnx": Target(read_onnx, lambda _: seeds.onnx_files(), mutators.mutate_onnx, 1 << 14, ".onnx"),
+    "script": Target(read_script, lambda _: seeds.scripts(), mutators.mutate_text, 1 << 15, ".alls", SCRIPT_WORDS),
 }

@@ -23,15 +23,17 @@ ALLOWED = {
     "calibration_sources": {"artifacts", "errors"},
     "manifest": {"artifacts", "spec", "errors", "calibration", "forecast"},
     "stores": {"artifacts", "errors"},
-    "sdk": {"artifacts", "errors", "manifest"},
-    "doctor": {"artifacts", "sdk", "folders"},
-    "devices": {"artifacts", "errors", "manifest", "spec", "formats", "sessions"},
+    "compatibility": {"artifacts"},
+    "sdk": {"artifacts", "compatibility", "errors", "manifest"},
+    "doctor": {"artifacts", "compatibility", "sdk", "folders"},
+    "devices": {"artifacts", "compatibility", "errors", "folders", "manifest", "spec", "formats", "sessions"},
     "report": {"artifacts", "errors", "manifest", "spec", "forecast", "calibration"},
     "emulator": {"forecast", "formats", "errors", "sessions"},
     "examples": {"errors", "artifacts"},
+    "loader": {"compatibility", "manifest"},
     "stages": {
-        "artifacts", "calibration", "devices", "errors", "forecast", "formats", "manifest", "report", "sdk", "spec",
-        "stores",
+        "artifacts", "calibration", "compatibility", "devices", "errors", "forecast", "formats", "manifest", "report",
+        "sdk", "spec", "stores",
     },
 }  # fmt: skip
 

@@ -15,8 +15,8 @@ from packaging.requirements import Requirement
 from packaging.version import Version
 
 from flows.cli import main
+from hefjoin.compatibility import table
 from hefjoin.doctor import Finding, examine
-from hefjoin.doctor.compatibility import table
 from hefjoin.doctor.own import packages
 from hefjoin.doctor.program import ANSWER_SECONDS, Answer, ask
 from hefjoin.sdk.toolchain import DFC_PYTHON

@@ -95,3 +95,20 @@ def test_a_spec_error_lists_every_problem_and_counts_them() -> None:
         "a.yaml has 2 problems:\n  name: bad\n  worse"
     )
     assert str(SpecError([Problem("name", "bad")])) == "the spec has 1 problem:\n  name: bad"
+
+
+class TestCombined:
+    def test_one_error_stays_itself(self) -> None:
+        error = errors.InputError("left: no file")
+        assert errors.combined([error]) is error
+
+    def test_several_are_told_in_one(self) -> None:
+        left, right = errors.InputError("left: no file"), errors.UnsupportedOpError("right: no LSTM", model="right")
+        found = errors.combined([left, right])
+        assert str(found) == "left: no file\nright: no LSTM"
+        assert found.exit_code == 2
+
+    def test_the_exit_code_is_that_of_what_the_user_cannot_mend(self) -> None:
+        found = errors.combined([errors.InputError("left: bad"), errors.ToolchainError("right: hung", log_tail="…")])
+        assert isinstance(found, errors.ToolchainError)
+        assert (found.exit_code, found.log_tail) == (6, "…")

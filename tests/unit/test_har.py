@@ -14,8 +14,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from hefjoin.artifacts import Ref
 from hefjoin.errors import InputError, StoreError
 from hefjoin.formats import har
+from hefjoin.manifest import Network
+from hefjoin.stages import network
 
 REAL = Path(__file__).parents[3] / "shared" / "data" / "har" / "whisper_hailo8l_hailo_model.har"
 needs_real_file = pytest.mark.skipif(not REAL.exists(), reason="the real HAR is not beside the repository")
@@ -226,13 +229,63 @@ def test_a_header_that_lies_about_its_size_is_refused(kind: bytes, size: bytes, 
         har.read(path)
 
 
+IN: dict[str, Any] = {"type": "input_layer", "output_shapes": [[-1, 8, 8, 4]]}
+OUT: dict[str, Any] = {"type": "output_layer", "input": ["in"], "input_shapes": [[-1, 10]]}
+CONV: dict[str, Any] = {"type": "conv", "output_shapes": [[-1, 4, 4, 8]], "params": {"kernel_shape": [3, 3, 4, 8]}}
+
+
+@pytest.mark.parametrize(
+    ("layer", "said"),
+    [
+        ({**IN, "output_shapes": []}, "input_layer 'x' has no whole shape (none at all)"),
+        ({**IN, "output_shapes": [[-1]]}, "input_layer 'x' has no whole shape ((-1,))"),
+        ({**IN, "output_shapes": [[-1, -1, 8, 3]]}, "input_layer 'x' has no whole shape ((-1, -1, 8, 3))"),
+        ({**OUT, "input": []}, "output layer 'x' has no input"),
+        ({**OUT, "input_shapes": []}, "output_layer 'x' has no whole shape (none at all)"),
+        ({**CONV, "output_shapes": []}, "conv 'x' has no whole shape (none at all)"),
+        ({**CONV, "type": "deconv"}, "deconv 'x' has no whole shape (none at all)"),
+        ({**CONV, "output_shapes": [[]]}, "output_shapes.0: Tuple should have at least 1 item"),
+        ({**CONV, "output_shapes": [[-1, 2**40]]}, "output_shapes.0.1: Input should be less than"),
+        ({**CONV, "output_shapes": [[1] * 9]}, "output_shapes.0: Tuple should have at most 8 items"),
+    ],
+)
+def test_a_layer_without_what_is_counted_of_it_is_refused_by_name(
+    layer: dict[str, Any], said: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "net.har"
+    path.write_bytes(archive(whole(hn=json.dumps({"layers": {"in": IN, "x": layer}}).encode())))
+    with pytest.raises(InputError) as caught:
+        har.read(path)
+    assert said in str(caught.value)
+
+
+def test_all_layers_that_lack_something_are_told(tmp_path: Path) -> None:
+    path = tmp_path / "net.har"
+    layers = {f"x{number}": {**OUT, "input": []} for number in range(12)}
+    path.write_bytes(archive(whole(hn=json.dumps({"layers": layers}).encode())))
+    with pytest.raises(InputError, match=r"'x0' has no input; .*'x9' has no input and 2 more"):
+        har.read(path)
+
+
+def described(path: Path) -> Network:
+    """What the stages make of a HAR."""
+    return network.describe(path, Ref(uri="file:///net.har", sha256="0" * 64, size_bytes=0, media="har"))
+
+
+def test_work_is_counted_per_output_pixel_and_for_a_deconvolution_per_input_pixel(tmp_path: Path) -> None:
+    path = tmp_path / "net.har"
+    deconv = {**CONV, "type": "deconv", "input_shapes": [[-1, 2, 2, 4]]}
+    path.write_bytes(archive(whole(hn=json.dumps({"layers": {"in": IN, "a": CONV, "b": deconv}}).encode())))
+    assert [layer.macs for layer in described(path).layers] == [288 * 16, 288 * 4]
+
+
 def read_or_refuse(content: bytes, path: Path) -> None:
     path.write_bytes(content)
     try:
         found = har.read(path)
     except InputError:
         return
-    assert found.parameters == sum(layer.parameters for layer in found.layers)
+    assert described(path).parameters <= found.parameters == sum(layer.parameters for layer in found.layers)
 
 
 @fuzz
@@ -284,6 +337,8 @@ def test_any_headers_with_good_checksums_are_read_or_refused(
     read_or_refuse(content + archive(whole()), tmp_path / "a.har")
 
 
+kernels = st.fixed_dictionaries({"kernel_shape": st.lists(st.integers(-1, 4), max_size=5)})
+some_shapes = st.lists(st.lists(st.integers(-1, 9), max_size=4), max_size=2)
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from([*HN, "type", "a"]), inner, max_size=3),
@@ -291,9 +346,12 @@ json_values = st.recursive(
 
 
 @fuzz
-@given(layer=json_values, params=json_values, metadata=json_values)
-def test_any_json_is_read_or_refused(layer: Any, params: Any, metadata: Any, tmp_path: Path) -> None:
-    hn = {"layers": {"a": layer, "b": {"type": "conv", "params": params, "output_shapes": layer}}}
+@given(layer=json_values, params=kernels | json_values, shapes=some_shapes | json_values, metadata=json_values)
+def test_any_json_is_read_or_refused(layer: Any, params: Any, shapes: Any, metadata: Any, tmp_path: Path) -> None:
+    kinds = ("conv", "deconv", "input_layer", "output_layer")
+    given = {"params": params, "input": ["a"], "input_shapes": shapes, "output_shapes": shapes}
+    inner = {f"b{kind}": {**given, "type": kind} for kind in kinds}
+    hn = {"layers": {"a": layer, **inner}}
     texts = {"hn": json.dumps(hn).encode(), "metadata": json.dumps(METADATA).encode()}
     read_or_refuse(archive(whole(**texts)), tmp_path / "a.har")
     read_or_refuse(archive(whole(metadata=json.dumps(metadata).encode())), tmp_path / "a.har")

@@ -77,6 +77,18 @@ def test_an_output_that_is_not_finite_alone_is_the_models_fault() -> None:
         stage().ensures(joined(*rows(float("nan"), largest=float("nan"), exact=False)))
 
 
-def test_a_model_without_output_is_named() -> None:
-    with pytest.raises(JoinError, match="no output of q"):
-        stage(order=("z", "a", "q")).ensures(joined(*rows()))
+@pytest.mark.parametrize(
+    ("order", "left"),
+    [(("z", "a", "q"), "outputs of a, z, those of a, q, z"), (("z", "b"), "outputs of a, z, those of b, z")],
+)
+def test_scopes_that_were_not_kept_are_named(order: tuple[str, ...], left: str) -> None:
+    with pytest.raises(JoinError, match=left):
+        stage(order=order).ensures(joined())
+
+
+def test_a_join_that_left_both_inputs_is_refused_with_their_names() -> None:
+    result = joined()
+    inputs = tuple(Tensor(layer=f"{scope}/input_layer1", original_name="x", shape=(8, 8, 3)) for scope in "za")
+    apart = result.model_copy(update={"network": result.network.model_copy(update={"inputs": inputs})})
+    with pytest.raises(JoinError, match=r"left 2 inputs \(z/input_layer1, a/input_layer1\)"):
+        stage().ensures(apart)

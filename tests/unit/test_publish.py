@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from test_report import make_manifest, write_arrays
 
-from hefjoin.manifest import Frames, Gate, Manifest, Measured, ModelAccuracy, OutputAccuracy, Sdk
+from hefjoin.manifest import Frames, Gate, Manifest, Measured, ModelAccuracy, OutputAccuracy, Quantized, Sdk
 from hefjoin.sdk.toolchain import Toolchain
 from hefjoin.spec import GatesSpec
 from hefjoin.stages.contract import Workplace
@@ -30,13 +30,19 @@ def measured(source: Any, fps: float = 100.0) -> Measured:
     return make_manifest().measured.model_copy(update={"source": source, "batches": (first,)})
 
 
+def quantized(*models: ModelAccuracy, unjudged: tuple[str, ...] = ()) -> Quantized:
+    layers = tuple(output.layer for model in models for output in model.outputs)
+    changes = {"accuracy": models, "output_layers": (*layers, *unjudged), "unjudged": unjudged}
+    return make_manifest().quantized.model_copy(update=changes)
+
+
 def verdicts(gates: GatesSpec, *models: ModelAccuracy, source: str = "emulator", fps: float = 100.0) -> dict[str, str]:
-    return {gate.name: gate.verdict for gate in judge(gates, models, measured(source, fps))}
+    return {gate.name: gate.verdict for gate in judge(gates, quantized(*models), measured(source, fps))}
 
 
 class TestGates:
     def test_none_is_set_by_default(self) -> None:
-        assert judge(GatesSpec(), (accuracy(),), measured("device")) == ()
+        assert judge(GatesSpec(), quantized(accuracy()), measured("device")) == ()
 
     @pytest.mark.parametrize(("least", "verdict"), [(29.9, "passed"), (30.0, "passed"), (30.1, "failed")])
     def test_snr_is_that_of_each_models_worst_output(self, least: float, verdict: str) -> None:
@@ -48,9 +54,17 @@ class TestGates:
         found = verdicts(GatesSpec(max_accuracy_drop=most), accuracy(agreement=0.98))
         assert found == {"disagreement (top-1) of left": verdict}
 
+    def test_a_model_whose_outputs_became_boxes_is_not_evaluated(self) -> None:
+        build = quantized(accuracy(), unjudged=("right/yolov8_nms_postprocess",))
+        gates = judge(GatesSpec(min_snr_db=20, max_accuracy_drop=5), build, measured("device"))
+        assert {gate.name: gate.verdict for gate in gates if "right" in gate.name} == {
+            "SNR of right": "not evaluated",
+            "accuracy drop of right": "not evaluated",
+        }
+
     def test_accuracy_drop_with_labels_is_the_loss_and_a_gain_passes(self) -> None:
         gained = accuracy(agreement=0.5).model_copy(update={"float_accuracy": 0.9, "quantized_accuracy": 0.91})
-        lost = gained.model_copy(update={"model": "right", "quantized_accuracy": 0.88})
+        lost = accuracy("right").model_copy(update={"float_accuracy": 0.9, "quantized_accuracy": 0.88})
         assert verdicts(GatesSpec(max_accuracy_drop=0), gained, lost) == {
             "accuracy drop of left": "passed",
             "accuracy drop of right": "failed",
@@ -70,17 +84,17 @@ class TestGates:
             for size, fps in ((8, 400.0), (1, 90.0))
         )
         on_device = measured("device").model_copy(update={"batches": (eight, one)})
-        (gate,) = judge(GatesSpec(min_fps=100), (accuracy(),), on_device)
+        (gate,) = judge(GatesSpec(min_fps=100), quantized(accuracy()), on_device)
         assert (gate.name, gate.verdict) == ("throughput at batch 1", "failed")
 
     def test_throughput_without_batch_1_is_not_evaluated(self) -> None:
         eight = make_manifest().measured.batches[0].model_copy(update={"batch_size": 8, "fps": 400.0})
         on_device = measured("device").model_copy(update={"batches": (eight,)})
-        (gate,) = judge(GatesSpec(min_fps=100), (accuracy(),), on_device)
+        (gate,) = judge(GatesSpec(min_fps=100), quantized(accuracy()), on_device)
         assert gate.verdict == "not evaluated"
 
     def test_a_gate_says_what_was_wanted_and_found(self) -> None:
-        (gate,) = judge(GatesSpec(min_snr_db=20), (accuracy(),), measured("emulator"))
+        (gate,) = judge(GatesSpec(min_snr_db=20), quantized(accuracy()), measured("emulator"))
         assert gate == Gate(name="SNR of left", wanted="≥ 20 dB", found="30.0 dB", verdict="passed")
 
 

@@ -164,7 +164,7 @@ def test_every_figure_of_throughput_or_contexts_carries_its_source(
         text = " ".join(element.text.split())
         if re.search(r"\d\s*FPS|\d\s*context", text):
             found += 1
-            assert re.search(r"\b(emulator|forecast|device)\b", text), text
+            assert re.search(r"\b(emulator|forecast|device|hef)\b", text), text
     assert found >= 7
 
 
@@ -184,9 +184,23 @@ def test_device_build_shows_what_the_device_told(rendered: Callable[[Callable[[]
     text = page.elements[0].text
     assert "Nothing here was measured" not in text
     assert "41.8\u202fFPS at batch 1 device" in text
-    assert "2.71\u202fW (device)" in text
-    assert "48.2\u202f°C (device)" in text
+    assert "Power: 2.71\u202fW, 2.41 to 2.98\u202fW (device)" in text
+    assert "Temperature: 48.2\u202f°C (device)" in text
+    assert "The chip did not throttle (device)" in text
+    assert "HailoRT 4.23.0, driver 4.23.0, firmware 4.23.0" in text
+    assert "The device against the float network" in text
     assert "emulator" not in text.replace("0.1.0-emulator", "").replace("3.33.0-emulator", "")
+
+
+def test_every_attempt_and_what_the_mapping_takes_are_shown(
+    rendered: Callable[[Callable[[], Manifest]], str],
+) -> None:
+    page = parse(rendered(device_manifest))
+    assert "✗ did not fit: LCUs 149 of 96" in page.texts("td")
+    assert "✓ compiled" in page.texts("td")
+    assert "resnet_pair_context_0" in page.texts("h3")
+    assert "75.0\u202f%" in page.elements[0].text
+    assert "did not fit" not in parse(rendered(make_manifest)).elements[0].text
 
 
 def test_failed_gate_is_told_with_wanted_and_found(rendered: Callable[[Callable[[], Manifest]], str]) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import logging
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,8 +13,8 @@ from hefjoin.artifacts import Ref
 from hefjoin.calibration import Health
 from hefjoin.errors import SpecError
 from hefjoin.manifest import Frames, JoinCheck, Joined, Network, Tensor
-from hefjoin.spec import validate_spec
-from hefjoin.stages.script import assemble, before_compile, before_optimize
+from hefjoin.spec import BuildSpec, validate_spec
+from hefjoin.stages.script import assemble, before_compile, before_optimize, files, post_processed
 from tests.tiny import pair
 
 REF = Ref(uri="file:///x", sha256="0" * 64, size_bytes=1, media="har")
@@ -118,23 +121,6 @@ class TestOwnScripts:
         assert "timeout=90" in problem.message
         assert "models[0].script:1:" in problem.message
 
-    @pytest.mark.parametrize(
-        ("command", "instead"),
-        [
-            ("n = normalization([0], [1])", "mean and std"),
-            ("model_optimization_config(calibration, batch_size=8, calibset_size=1024)", "calibration.count"),
-            ("model_optimization_flavor(optimization_level=2)", "quantization.optimization_level"),
-            ('nms_postprocess("nms.json", meta_arch=yolov8)', "on the host"),
-            ("x = logits_layer(fc1, softmax, -1, cpu)", "on the host"),
-        ],
-    )
-    def test_what_the_spec_says_is_not_said_twice(self, command: str, instead: str) -> None:
-        with pytest.raises(SpecError) as caught:
-            script(models=["", command])
-        ((path, message),) = caught.value.problems
-        assert path.startswith("models[1].script:1:")
-        assert instead in message
-
     def test_a_models_own_precision_comes_after_the_general_one(self) -> None:
         lines = script(
             models=["quantization_param(conv1, precision_mode=a16_w16)"], quantization={"precision": "a8_w4"}
@@ -189,3 +175,56 @@ class TestStages:
         kinds = ["normalization(" in line or "change_output" in line for line in lines]
         assert kinds == sorted(kinds, reverse=True)
         assert sum(kinds) == 2
+
+
+class TestFiles:
+    CONFIG = {"classes": 2, "bbox_decoders": [{"name": "d41", "stride": 8, "reg_layer": "conv1", "cls_layer": ""}]}
+
+    def spec(self, folder: Path, *scripts: str, joint: str = "") -> BuildSpec:
+        (folder / "nms.json").write_text(json.dumps(self.CONFIG))
+        spec = pair(script=joint.format(folder))
+        for model, text in zip(spec["models"], scripts, strict=False):
+            model["script"] = text.format(folder)
+        return validate_spec(spec)
+
+    COMMAND = 'nms_postprocess("{}/nms.json", meta_arch=yolov8, engine=cpu)'
+
+    def test_each_model_has_its_own_copy_with_its_own_layers(self, tmp_path: Path) -> None:
+        spec = self.spec(tmp_path, self.COMMAND, self.COMMAND)
+        found = files(spec, tmp_path)
+        assert list(found) == ["left.nms.json", "right.nms.json"]
+        for scope in ("left", "right"):
+            (decoder,) = json.loads(found[f"{scope}.nms.json"].read_text())["bbox_decoders"]
+            wanted = {"name": f"{scope}/d41", "stride": 8, "reg_layer": f"{scope}/conv1", "cls_layer": ""}
+            assert decoder == wanted
+        assert json.loads((tmp_path / "nms.json").read_text()) == self.CONFIG
+
+    def test_the_script_calls_them_as_they_lie_in_the_steps_directory(self, tmp_path: Path) -> None:
+        spec = self.spec(tmp_path, "", self.COMMAND)
+        assert 'nms_postprocess("right.nms.json", meta_arch=yolov8, engine=cpu)\n' in before_optimize(
+            assemble(spec, check(), joined())
+        )
+
+    def test_what_was_changed_is_told(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+        with caplog.at_level(logging.INFO):
+            files(self.spec(tmp_path, self.COMMAND), tmp_path)
+        assert f"models[0].script: the layers in {tmp_path}/nms.json were put under left/" in caplog.messages
+
+    def test_the_joint_scripts_file_stays_as_it_is(self, tmp_path: Path) -> None:
+        (tmp_path / "out").mkdir()
+        found = files(self.spec(tmp_path, joint=self.COMMAND), tmp_path / "out")
+        assert json.loads(found["nms.json"].read_text()) == self.CONFIG
+
+    @pytest.mark.parametrize(
+        ("scripts", "joint", "models"),
+        [
+            (("", ""), "", ()),
+            (("", COMMAND), "", ("right",)),
+            (("x = logits_layer(dense1, softmax, -1, cpu)", ""), "", ("left",)),
+            (("", ""), COMMAND, ("left", "right")),
+        ],
+    )
+    def test_whose_outputs_are_replaced_is_known(
+        self, tmp_path: Path, scripts: tuple[str, ...], joint: str, models: tuple[str, ...]
+    ) -> None:
+        assert post_processed(self.spec(tmp_path, *scripts, joint=joint)) == models

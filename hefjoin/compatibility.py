@@ -76,6 +76,15 @@ class RuntimeRules(Sourced):
     firmware_same_minor: str
 
 
+class DeviceTakes(Sourced):
+    """The HEFs that a device runs."""
+
+    architecture: str
+    """As HailoRT prints it: `HAILO8`."""
+    takes: tuple[int, ...]
+    """`hw_arch` numbers in a HEF's header."""
+
+
 class Compatibility(Record):
     """The whole table."""
 
@@ -85,6 +94,7 @@ class Compatibility(Record):
     compiler_machine: CompilerMachine
     compiler_memory: CompilerMemory
     runtime: RuntimeRules
+    devices: tuple[DeviceTakes, ...]
 
     def release(self, dfc: str) -> Release | None:
         """Return the line a DFC version belongs to.
@@ -93,6 +103,16 @@ class Compatibility(Record):
         '4.23'
         """
         return next((release for release in self.releases if release.dfc == minor(dfc)), None)
+
+    def least_hailort(self, dfc: str) -> str:
+        """Return the HailoRT published with a DFC; an older one may refuse its HEFs. Empty where none is known."""
+        release = self.release(dfc)
+        return release.hailort if release else ""
+
+    @property
+    def takes(self) -> dict[str, tuple[int, ...]]:
+        """The `hw_arch` numbers that each device architecture runs."""
+        return {device.architecture: device.takes for device in self.devices}
 
     def newest_pair(self, hailort: str = "") -> Release | None:
         """Return the newest line of the DFC published with a HailoRT; with one not newer than `hailort` if given."""
@@ -104,7 +124,7 @@ class Compatibility(Record):
 @cache
 def table() -> Compatibility:
     """Return the table, `compatibility.toml`."""
-    text = files("hefjoin.doctor").joinpath("compatibility.toml").read_text(encoding="utf-8")
+    text = files("hefjoin").joinpath("compatibility.toml").read_text(encoding="utf-8")
     return Compatibility.model_validate(tomllib.loads(text))
 
 

@@ -1,0 +1,218 @@
+"""Turn what the compiler raises, or how it ends, into an error of our tree.
+
+What is known of each failure is data, in `failures.toml`: how it is recognized, its cause, the next step, where
+that was seen. The rule: what the table does not know keeps its own words and the tail of the log, and is a
+`CompileError` where the compiler refused and a `ToolchainError` everywhere else.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Callable, Mapping
+from functools import cache
+from importlib.resources import files
+from typing import Literal, NamedTuple
+
+from hefjoin.artifacts import Record
+from hefjoin.errors import (
+    CalibrationError,
+    CompileError,
+    FitError,
+    HefJoinError,
+    InputError,
+    JoinError,
+    Problem,
+    SpecError,
+    StoreError,
+    ToolchainError,
+    UnsupportedOpError,
+)
+
+_UNSUPPORTED = re.compile(r"in op (.+): *([\w.]+) operation is unsupported")
+_END_NODES = re.compile(r":\s+([^\s,]+(?:, *[^\s,]+)*)\s*\Z")
+_PAIR = re.compile(r"([\w ]{1,40}?): *(\d{1,12})/(\d{1,12})")
+_TOO_MANY = re.compile(r"too many resources: *(\d{1,12}) ([\w-]+)")
+_DETAIL = re.compile(r"error is: *(.+)")
+
+LIMITS = "what is available are the limits in force: the DFC's default is 75 % of the chip for a single context"
+
+
+class Report(NamedTuple):
+    """What is known of a failed step."""
+
+    kind: str
+    message: str
+    model: str
+    log_tail: str
+
+
+class Failure(Record):
+    """One way in which the compiler fails."""
+
+    name: str
+    kinds: tuple[str, ...] = ()
+    text: str = ""
+    in_log: bool = False
+    error: Literal[
+        "CalibrationError",
+        "CompileError",
+        "FitError",
+        "InputError",
+        "JoinError",
+        "SpecError",
+        "StoreError",
+        "ToolchainError",
+        "UnsupportedOpError",
+    ]
+    cause: str
+    next_step: str
+    source: str
+    confidence: Literal["vendor", "seen", "reported", "ours"]
+
+    def evidence(self, report: Report) -> str | None:
+        """Return the words that show that this is what happened; None where it is not."""
+        if self.kinds and report.kind not in self.kinds:
+            return None
+        if re.search(self.text, report.message):
+            return report.message
+        lines = report.log_tail.splitlines() if self.in_log else []
+        return next((line.strip() for line in lines if re.search(self.text, line)), None)
+
+
+@cache
+def table() -> tuple[Failure, ...]:
+    """Return the known failures, `failures.toml`, in the order in which they are looked for."""
+    text = files("hefjoin.sdk").joinpath("failures.toml").read_text(encoding="utf-8")
+    return tuple(Failure.model_validate(entry) for entry in tomllib.loads(text)["failure"])
+
+
+def to_error(kind: str, message: str, model: str, log_tail: str) -> HefJoinError:
+    """Return our error for a failed step.
+
+    Args:
+        kind: Name of the exception's class; where there was none, how the process ended: `SIGKILL`, `exit code 1`.
+        message: The exception's text.
+        model: The model or joined network the step worked on.
+        log_tail: The last lines the step wrote.
+    """
+    report = Report(kind, message.strip(), model, log_tail)
+    if (error := _known(report)) is not None:
+        return error
+    if kind.startswith("Backend"):
+        return CompileError(f"{model}: the compiler refused ({kind}): {report.message}", log_tail=log_tail)
+    return ToolchainError(f"{model}: the SDK raised {kind}: {report.message}", log_tail=log_tail)
+
+
+def of_death(action: str, how: str, model: str, log_tail: str) -> HefJoinError:
+    """Return our error for a step whose process ended without an exception.
+
+    Args:
+        action: The step.
+        how: How it ended: the signal's name, as `SIGKILL`, or `exit code 1`.
+        model: The model or joined network the step worked on.
+        log_tail: The last lines the step wrote.
+    """
+    report = Report(how, f"the {action} step ended with {how}", model, log_tail)
+    if (error := _known(report)) is not None:
+        return error
+    last_lines = f"the last lines of its log:\n{log_tail or '  (none)'}"
+    return ToolchainError(f"{model}: {report.message}; {last_lines}", log_tail=log_tail)
+
+
+def overflow(need: Mapping[str, float], have: Mapping[str, float]) -> str:
+    """Return which resources are exceeded and by how much; where none is, all of them.
+
+    >>> overflow({"LCUs": 149, "IAs": 149}, {"LCUs": 96, "IAs": 192})
+    'LCUs 149 of 96 (53 too many)'
+    """
+    over = [
+        f"{name} {need[name]:.0f} of {limit:.0f} ({need[name] - limit:.0f} too many)"
+        for name, limit in have.items()
+        if need[name] > limit
+    ]
+    return ", ".join(over or [f"{name} {need[name]:.0f} of {limit:.0f}" for name, limit in have.items()])
+
+
+def _known(report: Report) -> HefJoinError | None:
+    for failure in table():
+        if (evidence := failure.evidence(report)) is not None:
+            return _BUILDERS[failure.error](failure, report._replace(message=evidence))
+    return None
+
+
+def _explained(failure: Failure, report: Report, next_step: str = "") -> str:
+    words = "\n  ".join([line.strip() for line in report.message.splitlines() if line.strip()])
+    return f"{report.model}: {failure.cause}{f': {words}' if words else ''}\n  {next_step or failure.next_step}"
+
+
+def _input(failure: Failure, report: Report) -> HefJoinError:
+    nodes = _recommended_end_nodes(report)
+    hint = _end_there(nodes, report.model) if nodes else ""
+    return InputError(_explained(failure, report, hint), end_nodes=nodes)
+
+
+def _unsupported(failure: Failure, report: Report) -> HefJoinError:
+    operators = _UNSUPPORTED.findall(report.message)
+    nodes = _recommended_end_nodes(report)
+    lines = [f"{report.model}: the compiler has no layer for {len(operators)} of its nodes:"]
+    lines += [f"  {operator} (node {node})" for node, operator in operators]
+    lines.append(f"  {_end_there(nodes, report.model) if nodes else failure.next_step}")
+    return UnsupportedOpError(
+        "\n".join(lines),
+        model=report.model,
+        operators=[[operator, node] for node, operator in operators],
+        nearest_supported=nodes,
+        log_tail=report.log_tail,
+    )
+
+
+def _recommended_end_nodes(report: Report) -> list[str]:
+    if report.kind != "ParsingWithRecommendationException" or not (found := _END_NODES.search(report.message)):
+        return []
+    return [node.strip() for node in found[1].split(",")]
+
+
+def _end_there(nodes: list[str], model: str) -> str:
+    return f"end the network before them; in the spec, for the model {model}: end_nodes: [{', '.join(nodes)}]"
+
+
+def _fit(failure: Failure, report: Report) -> HefJoinError:
+    pairs = [(name.strip(), int(need), int(have)) for name, need, have in _PAIR.findall(report.message)]
+    have = {name: limit for name, _, limit in pairs}
+    need = {name: count for name, count, _ in pairs} or {
+        name: int(count) for count, name in _TOO_MANY.findall(report.message)
+    }
+    detail = _DETAIL.search(report.message)
+    reason = overflow(need, have) or (detail[1] if detail else report.message)
+    lines = [f"{report.model} {failure.cause}: {reason}", *([LIMITS] if have else []), failure.next_step]
+    return FitError(
+        "\n  ".join(lines),
+        need=need,
+        have=have,
+        reason=reason,
+        log_tail=report.log_tail,
+    )
+
+
+def _spec(failure: Failure, report: Report) -> HefJoinError:
+    *lines, last = [line.strip() for line in report.message.splitlines() if line.strip()] or [failure.cause]
+    last = f"{last}; {failure.next_step}" if failure.next_step else last
+    return SpecError([Problem("", line) for line in (*lines, last)], where=f"the model script of {report.model}")
+
+
+def _store(failure: Failure, report: Report) -> HefJoinError:
+    return StoreError(_explained(failure, report), reason="full", uri="", is_transient=False)
+
+
+_BUILDERS: dict[str, Callable[[Failure, Report], HefJoinError]] = {
+    "CalibrationError": lambda failure, report: CalibrationError(_explained(failure, report)),
+    "CompileError": lambda failure, report: CompileError(_explained(failure, report), log_tail=report.log_tail),
+    "FitError": _fit,
+    "InputError": _input,
+    "JoinError": lambda failure, report: JoinError([], message=_explained(failure, report)),
+    "SpecError": _spec,
+    "StoreError": _store,
+    "ToolchainError": lambda failure, report: ToolchainError(_explained(failure, report), log_tail=report.log_tail),
+    "UnsupportedOpError": _unsupported,
+}

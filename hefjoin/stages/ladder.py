@@ -1,0 +1,130 @@
+"""The scripts that a compile may try: the declared one, then each of `compile.attempts` put over it.
+
+The rule: nothing is tried that the spec does not say, and no attempt gives up the single context it is made for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from fnmatch import fnmatchcase
+from typing import NamedTuple
+
+from hefjoin.errors import Problem, SpecError
+from hefjoin.formats.model_script import Command, Glob, Script, Value, parse
+from hefjoin.formats.model_script_commands import COMMANDS
+
+AS_DECLARED = "as declared"
+WIDE_ACTIVATIONS = "a16_"
+
+
+class Rung(NamedTuple):
+    """One script to compile with."""
+
+    label: str
+    """What is different: `as declared`, or the attempt's own commands."""
+    script: str
+
+
+def ladder(base: str, attempts: Sequence[str]) -> tuple[Rung, ...]:
+    """Return the scripts to try, in order.
+
+    Args:
+        base: The declared compile commands.
+        attempts: `compile.attempts` of the spec.
+
+    Raises:
+        SpecError: Attempts that cannot be made; all are listed.
+    """
+    declared = parse(base, "the compile script")
+    rungs = [Rung(AS_DECLARED, base)]
+    problems = list(_limits_at_max(declared, "the compile script"))
+    for index, text in enumerate(attempts):
+        where = f"compile.attempts[{index}]"
+        try:
+            attempt = parse(text, where)
+        except SpecError as error:
+            problems += error.problems
+            continue
+        script = put_over(declared, attempt)
+        problems += [*_no_attempt(attempt), *_limits_at_max(script, where)]
+        rungs.append(Rung("; ".join(map(str, attempt.commands)), str(script)))
+    if problems:
+        raise SpecError(problems)
+    return tuple(rungs)
+
+
+def put_over(base: Script, attempt: Script) -> Script:
+    """Return the base with the attempt's commands: what they set replaces what the same commands set before.
+
+    >>> base = parse("performance_param(compiler_optimization_level=max, fps=90)")
+    >>> print(put_over(base, parse("performance_param(fps=30)")), end="")
+    performance_param(compiler_optimization_level=max)
+    performance_param(fps=30)
+    """
+    commands = list(base.commands)
+    for command in attempt.commands:
+        commands = [kept for known in commands if (kept := _without(known, command)) is not None]
+        commands.append(command)
+    return Script(tuple(commands))
+
+
+def asked_for_16_bits(script: Script, outputs: Sequence[str]) -> tuple[str, ...]:
+    """Return the outputs that a whole model script wants in 16 bits.
+
+    A selector means an output where it covers the layer that feeds it or its output layer, which the compiler names
+    `<scope>/output_layer<n>`, counted from 1 within the scope. Of several commands on one layer the last counts.
+
+    Args:
+        script: With scoped layer names.
+        outputs: The layers that feed the outputs, in the outputs' order.
+    """
+    wide: dict[str, bool] = {}
+    seen: dict[str, int] = {}
+    for layer in outputs:
+        scope = layer.partition("/")[0]
+        seen[scope] = seen.get(scope, 0) + 1
+        names = (layer, f"{scope}/output_layer{seen[scope]}")
+        for command in script.commands:
+            mode = command.get("precision_mode")
+            if command.name == "quantization_param" and mode is not None and _covers(command.args[:1], names):
+                wide[layer] = str(mode).startswith(WIDE_ACTIVATIONS)
+    return tuple(layer for layer, is_wide in wide.items() if is_wide)
+
+
+def _without(known: Command, later: Command) -> Command | None:
+    """Return a command without what a later one of the same kind sets; None where nothing is left of it."""
+    if (known.owner, known.name, known.targets, known.args) != (later.owner, later.name, later.targets, later.args):
+        return known
+    replaced = {key for key, _ in later.kwargs}
+    kwargs = tuple((key, value) for key, value in known.kwargs if key not in replaced)
+    return replace(known, kwargs=kwargs) if kwargs else None
+
+
+def _no_attempt(attempt: Script) -> Iterator[Problem]:
+    for command in attempt.commands:
+        if COMMANDS[command.name].stage != "compilation":
+            yield Problem(command.where, f"`{command.name}` is no compile command; the network is quantized by then")
+        elif command.name == "context_switch_param":
+            yield Problem(command.where, "every attempt is for a single context; drop `context_switch_param`")
+
+
+def _limits_at_max(script: Script, where: str) -> Iterator[Problem]:
+    levels = {str(command.get("compiler_optimization_level")) for command in script.commands}
+    if "max" in levels and any(command.name == "resources_param" for command in script.commands):
+        yield Problem(
+            where,
+            "the compiler refuses resources_param together with compiler_optimization_level=max; drop one of them "
+            "(compile.performance_mode asks for max, performance_param(compiler_optimization_level=1) for less)",
+        )
+
+
+def _covers(selectors: Sequence[Value], names: Sequence[str]) -> bool:
+    items = [item for value in selectors for item in (value if isinstance(value, tuple) else (value,))]
+    return any(_matches(str(item), name, isinstance(item, Glob)) for item in items for name in names)
+
+
+def _matches(selector: str, name: str, is_pattern: bool) -> bool:
+    if not is_pattern:
+        return selector == name
+    return fnmatchcase(name, selector if "/" in selector or selector == "*" else f"*/{selector}")

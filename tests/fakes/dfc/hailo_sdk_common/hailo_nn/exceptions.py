@@ -1,0 +1,5 @@
+"""What the graph library raises."""
+
+
+class UnsupportedModelError(Exception):
+    """The file cannot be translated at all."""

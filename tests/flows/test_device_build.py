@@ -1,0 +1,63 @@
+"""The main job on a machine with the compiler and the chip: strict stand-ins for both, from ONNX files to figures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from flows.build import Build, join_and_compile
+from hefjoin.sdk.toolchain import DFC_PYTHON
+from hefjoin.spec import load_spec
+from tests import runtime
+from tests.fakes.dfc_environment import interpreter
+from tests.tiny import CLASSES, pair, write_pair
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    folder = tmp_path_factory.mktemp("device")
+    write_pair(folder, pair(gates={"min_fps": 1}))
+    (folder / "here").mkdir()
+    with runtime.installed(folder, frame_ms=1.0) as patch:
+        patch.setenv("HEFJOIN_WORK", str(folder / "work"))
+        patch.setenv(DFC_PYTHON, str(interpreter(folder / "venv")))
+        patch.delenv("HAILORT_LOGGER_PATH")
+        patch.chdir(folder / "here")
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def built(folder: Path) -> Build:
+    found: Build = join_and_compile(load_spec(folder / "tiny.yaml"), store=str(folder / "store"))
+    return found
+
+
+def test_the_figures_are_those_of_a_device(built: Build) -> None:
+    measured = built.manifest.measured
+    assert measured.source == "device"
+    assert [batch.batch_size for batch in measured.batches] == [1, 2]
+    assert measured.versions["HailoRT"] == "4.23.0"
+
+
+def test_a_gate_on_throughput_is_evaluated(built: Build) -> None:
+    assert [gate.verdict for gate in built.manifest.gates] == ["passed"]
+
+
+def test_each_model_is_judged_on_what_the_device_gave(built: Build) -> None:
+    on_device, quantized = built.manifest.measured.accuracy, built.manifest.quantized.accuracy
+    assert [accuracy.model for accuracy in on_device] == list(CLASSES)
+    assert [accuracy.frames for accuracy in on_device] == [accuracy.frames for accuracy in quantized]
+    assert {output.layer for accuracy in on_device for output in accuracy.outputs} == set(
+        built.manifest.joined.output_layers
+    )
+
+
+def test_nothing_falls_into_the_working_directory(built: Build, folder: Path) -> None:
+    assert list((folder / "here").iterdir()) == []
+
+
+def test_the_measurement_is_reused_as_everything_else_is(built: Build, folder: Path) -> None:
+    again: Build = join_and_compile(load_spec(folder / "tiny.yaml"), store=str(folder / "store"))
+    assert again.manifest.build_id == built.manifest.build_id

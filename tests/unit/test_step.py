@@ -1,0 +1,89 @@
+"""What `step.py` does where releases of the SDK differ; that it does its work is tested through `run_step`."""
+
+from __future__ import annotations
+
+import tarfile
+from io import BytesIO
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from hefjoin.sdk import step
+
+LEFT, RIGHT = {"resnet": "left"}, {"resnet": "right"}
+
+
+class InvalidArgumentsException(Exception):
+    """As the SDK names it."""
+
+
+class Runner:
+    """A `ClientRunner` of a release that takes no dictionaries of scopes."""
+
+    def __init__(self, refusal: Exception) -> None:
+        self.refusal = refusal
+        self.calls: list[tuple[Any, Any]] = []
+
+    def join(self, runner: Any, scope1_name: Any, scope2_name: Any, join_action: str) -> None:
+        assert join_action == "auto"
+        self.calls.append((scope1_name, scope2_name))
+        if isinstance(scope1_name, dict):
+            raise self.refusal
+
+
+SDK: Any = SimpleNamespace(JoinAction=SimpleNamespace(AUTO_JOIN_INPUTS="auto"))
+
+
+class TestScopes:
+    @pytest.mark.parametrize(
+        "refusal", [TypeError("expected str"), InvalidArgumentsException("scope1_name must be a string")]
+    )
+    def test_a_release_without_dictionaries_gets_the_new_names(self, refusal: Exception) -> None:
+        runner = Runner(refusal)
+        step._join(SDK, runner, None, LEFT, RIGHT)
+        assert runner.calls == [(LEFT, RIGHT), ("left", "right")]
+
+    def test_another_refusal_is_passed_on(self) -> None:
+        runner = Runner(InvalidArgumentsException("the inputs differ"))
+        with pytest.raises(InvalidArgumentsException, match="the inputs differ"):
+            step._join(SDK, runner, None, LEFT, RIGHT)
+        assert len(runner.calls) == 1
+
+    def test_a_string_cannot_name_several_scopes(self) -> None:
+        runner = Runner(TypeError("expected str"))
+        with pytest.raises(TypeError, match="expected str"):
+            step._join(SDK, runner, None, {"left": "left", "middle": "middle"}, RIGHT)
+        assert len(runner.calls) == 1
+
+
+class TestResolvedScript:
+    def har(self, folder: Path, mode: Any, **members: str) -> str:
+        path = folder / "compiled.har"
+        with tarfile.open(path, mode) as archive:
+            for name, text in members.items():
+                entry = tarfile.TarInfo(name.replace("__", "."))
+                entry.size = len(text)
+                archive.addfile(entry, BytesIO(text.encode()))
+        return str(path)
+
+    @pytest.mark.parametrize("mode", ["w", "w:gz"])
+    def test_is_found_beside_the_users_own(self, tmp_path: Path, mode: str) -> None:
+        har = self.har(tmp_path, mode, net__alls="own", net__auto__alls="resolved")
+        assert step._member(har, ".auto.alls") == b"resolved"
+
+    def test_may_be_absent(self, tmp_path: Path) -> None:
+        assert step._member(self.har(tmp_path, "w", net__alls="own"), ".auto.alls") is None
+
+
+def test_an_output_is_compared_by_number_and_by_bit() -> None:
+    import numpy as np
+
+    exact = np.array([[1.0, -4.0], [2.0, 3.0]], np.float32)
+    same = step._compared("left/fc1", exact.copy(), exact)
+    other = step._compared("left/fc1", exact + np.float32(0.5), exact)
+    assert same == {
+        "layer": "left/fc1", "frames": 2, "max_abs_difference": 0.0, "largest_value": 4.0, "is_bit_equal": True
+    }  # fmt: skip
+    assert (other["max_abs_difference"], other["is_bit_equal"]) == (0.5, False)
