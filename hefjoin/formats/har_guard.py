@@ -48,8 +48,8 @@ class GuardedStream:
             self._header_bytes += size
             if size > HEADER_LIMIT_BYTES or self._header_bytes > ALL_HEADERS_LIMIT_BYTES:
                 raise tarfile.ReadError(
-                    f"a header of {size:,} bytes, {self._header_bytes:,} in all so far; a HAR has at most "
-                    f"{HEADER_LIMIT_BYTES:,} and {ALL_HEADERS_LIMIT_BYTES:,}"
+                    f"a header of {size:,} bytes, {self._header_bytes:,} in all so far; at most "
+                    f"{HEADER_LIMIT_BYTES:,} and {ALL_HEADERS_LIMIT_BYTES:,} are read"
                 )
         content: bytes = self._stream.read(size)
         return content

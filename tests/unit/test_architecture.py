@@ -31,6 +31,7 @@ ALLOWED = {
     "emulator": {"forecast", "formats", "errors", "sessions"},
     "examples": {"errors", "artifacts"},
     "loader": {"compatibility", "manifest"},
+    "conformance": {"artifacts", "devices", "errors", "folders", "formats", "manifest", "sdk"},
     "stages": {
         "artifacts", "calibration", "compatibility", "devices", "errors", "forecast", "formats", "manifest", "report",
         "sdk", "spec", "stores",

@@ -155,7 +155,7 @@ class TestNoDevice:
     ) -> None:
         found = measured(unplugged, place)
         assert (found.source, found.batches, found.accuracy) == ("not measured", (), ())
-        assert "sees no device" in found.device
+        assert "lists no Hailo device" in found.device
 
     def test_that_is_not_reused_and_the_measurement_after_it_is(
         self, unplugged: Benchmark, place: Workplace, patch: pytest.MonkeyPatch, tmp_path: Path
@@ -167,7 +167,7 @@ class TestNoDevice:
         assert perform(unplugged, place).run.is_reused
 
     def test_one_that_was_asked_for_is_an_error(self, unplugged: Benchmark, place: Workplace) -> None:
-        with pytest.raises(DeviceError, match="sees no device"):
+        with pytest.raises(DeviceError, match="lists no Hailo device"):
             measured(unplugged.model_copy(update={"device": "hailort"}), place)
 
     @pytest.mark.parametrize("switches", [{"busy": True}, {"architecture": "HAILO15H"}, {"permission": False}])

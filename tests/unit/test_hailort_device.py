@@ -179,7 +179,7 @@ class TestRefusals:
     @pytest.mark.parametrize(
         ("switches", "reason", "is_transient", "text"),
         [
-            ({"devices": []}, "missing", False, "sees no device"),
+            ({"devices": []}, "missing", False, "lists no Hailo device"),
             ({"busy": True}, "busy", True, "another program holds the chip"),
             ({"vanishes": True}, "busy", True, "another program holds the chip"),
             ({"permission": False}, "failed", False, "/dev/hailo0"),
@@ -257,7 +257,7 @@ class TestWhichDevice:
     ) -> None:
         with runtime.installed(tmp_path, devices=self.BOTH) as patch:
             patch.setenv("HEFJOIN_HAILO_DEVICE", "0000:09:00.0")
-            with pytest.raises(DeviceError, match=r"0000:09:00\.0.*0000:01:00\.0, 0000:05:00\.0") as caught:
+            with pytest.raises(DeviceError, match=r"0000:09:00\.0.*0000:01:00\.0 and 0000:05:00\.0") as caught:
                 measure(hef, frames)
         assert caught.value.reason == "missing"
 

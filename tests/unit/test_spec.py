@@ -76,7 +76,7 @@ REFUSED = [
     ("benchmark.seconds", 3601, "less than or equal to 3600"),
     ("benchmark.batch_sizes", [], "at least 1"),
     ("benchmark.batch_sizes", [1] * 9, "at most 8"),
-    ("benchmark.device", "gpu", "'auto' or 'emulated'"),
+    ("benchmark.device", "gpu", "'hailort' or 'hailortcli'"),
     ("gates.min_snr_db", -1, "greater than or equal to 0"),
     ("gates.max_accuracy_drop", -1, "greater than or equal to 0"),
     ("gates.max_accuracy_drop", 100.5, "less than or equal to 100"),
