@@ -7,7 +7,7 @@ export DO_NOT_TRACK := 1
 
 .PHONY: setup demo test lint type e2e bench clean
 
-setup: .venv/ready .venv-dfc/ready
+setup: .venv/ready
 
 .venv/ready: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -31,7 +31,7 @@ demo: setup
 	$(BIN)/hefjoin build $(DEMO)/resnet-pair.yaml $(DEMO)/mnist-pair.yaml \
 	  --sdk emulator --store $(DEMO)/artifacts --out $(DEMO)/out
 
-test: setup
+test: setup .venv-dfc/ready
 	$(BIN)/python -m pytest
 
 lint: setup
@@ -41,7 +41,7 @@ lint: setup
 type: setup
 	$(BIN)/mypy
 
-e2e: setup
+e2e: setup .venv-dfc/ready
 	$(BIN)/python -m pytest tests/e2e
 
 bench: setup

@@ -18,6 +18,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -37,7 +38,7 @@ from hefjoin.folders import work_folder
 from hefjoin.formats.hef import Hef
 from hefjoin.manifest import BatchMeasurement, Measured
 
-PACKAGE = "hailo_platform"
+PACKAGE, DISTRIBUTION = "hailo_platform", "hailort"
 ROUND_SECONDS = 0.25
 LEAST_ROUNDS = 3
 LATENCY_SHARE = 0.25
@@ -68,6 +69,14 @@ class Timed(NamedTuple):
 def is_installed() -> bool:
     """Return whether HailoRT's Python package is there; it is not imported."""
     return find_spec(PACKAGE) is not None
+
+
+def installed_version() -> str:
+    """Return the version of HailoRT's Python package; empty where it is not installed."""
+    try:
+        return version(DISTRIBUTION)
+    except PackageNotFoundError:
+        return ""
 
 
 class HailoRtDevice:

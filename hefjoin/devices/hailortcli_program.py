@@ -36,6 +36,11 @@ OTHER = Cause("failed", True, "HailoRT failed", "look at `dmesg | grep -i hailo`
 _ERROR = re.compile(r"^\[Hailo[^\]]*\] \[(?:error|critical)\] *(.+)", re.MULTILINE)
 
 
+def program_name() -> str:
+    """Return what HailoRT's program is called here."""
+    return os.environ.get(PROGRAM) or "hailortcli"
+
+
 class Program(NamedTuple):
     """`hailortcli`, and the directory it works in: it writes `hailort.log` there."""
 
@@ -50,7 +55,7 @@ class Program(NamedTuple):
         Raises:
             DeviceError: With reason `missing`, where there is no program or no device.
         """
-        name = os.environ.get(PROGRAM) or "hailortcli"
+        name = program_name()
         path = shutil.which(name)
         if path is None:
             raise DeviceError(

@@ -38,7 +38,7 @@ _GET_IT = (
 def question() -> Sequence[str] | None:
     """Return the command that asks the configured interpreter; None where none is configured."""
     python = os.environ.get(DFC_PYTHON)
-    return [python, "-c", _ASK, PACKAGE, *SHOWN] if python else None
+    return [python, "-E", "-c", _ASK, PACKAGE, *SHOWN] if python else None
 
 
 def findings(root: Path, answer: Answer | None) -> list[Finding]:

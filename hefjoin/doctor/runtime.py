@@ -20,14 +20,13 @@ from pathlib import Path
 from typing import NamedTuple, Self
 
 from hefjoin.compatibility import is_in, minor, table
+from hefjoin.devices.hailortcli_program import program_name
 from hefjoin.doctor.finding import Finding, State, absent
 from hefjoin.doctor.program import Answer
 
-PROGRAM = "hailortcli"
 DRIVER = "hailo_pci"
 OTHER_DRIVER = "hailo1x_pci"
 """The module of HailoRT 5; it does not serve a Hailo-8."""
-ARCHITECTURES = ("HAILO8", "HAILO8L")
 _VERSION = re.compile(r"\d+\.\d+\.\d+")
 _DEVICE = re.compile(r"^Executing on device: *(?=\S)", re.MULTILINE)
 _FIELD = re.compile(r"^([A-Z][\w ]+): *(.*\S)", re.MULTILINE)
@@ -66,7 +65,7 @@ class HailoRT(NamedTuple):
 
 def questions() -> dict[str, Sequence[str] | None]:
     """Return the commands that ask for the program's version and for the device."""
-    program = shutil.which(PROGRAM)
+    program = shutil.which(program_name())
     return {
         "version": [program, "--version"] if program else None,
         "identify": [program, "fw-control", "identify"] if program else None,
@@ -143,7 +142,7 @@ def _program(hailort: HailoRT, answer: Answer | None) -> Finding:
     if answer is None:
         return Finding(
             part="device",
-            subject=PROGRAM,
+            subject=program_name(),
             state=absent(hailort.is_installed),
             found="not on the PATH",
             follows="no device can be asked for its firmware",
@@ -152,14 +151,18 @@ def _program(hailort: HailoRT, answer: Answer | None) -> Finding:
     if answer.failure or hailort.program == "unknown":
         return Finding(
             part="device",
-            subject=PROGRAM,
+            subject=program_name(),
             state="problem",
-            found=f"{PROGRAM} --version {answer.failure or 'names no version'}",
+            found=f"{program_name()} --version {answer.failure or 'names no version'}",
             follows="no device can be asked for its firmware",
             next_step="install the package hailort anew",
         )
     return Finding(
-        part="device", subject=PROGRAM, state="ok", found=hailort.program, versions={PROGRAM: hailort.program}
+        part="device",
+        subject=program_name(),
+        state="ok",
+        found=hailort.program,
+        versions={program_name(): hailort.program},
     )
 
 
@@ -202,7 +205,7 @@ def _devices(hailort: HailoRT, root: Path, identify: Answer | None) -> list[Find
             part="device",
             subject="device",
             state=state,
-            found=f"none that {PROGRAM} sees" if identify else "none",
+            found=f"none that {program_name()} sees" if identify else "none",
             follows="throughput is measured on the emulated device only, and says nothing about the chip",
             next_step=seat if identify else "install HailoRT first",
         )
@@ -220,7 +223,7 @@ def _does_not_answer(identify: Answer) -> Finding:
         part="device",
         subject="device",
         state="problem",
-        found=f"{PROGRAM} fw-control identify {identify.failure}",
+        found=f"{program_name()} fw-control identify {identify.failure}",
         follows="no HEF runs on it",
         next_step=next(
             (steps[status] for status in statuses if status in steps), "look at `dmesg | grep -i hailo`, restart"
@@ -237,8 +240,8 @@ def _identified(block: str, hailort: HailoRT) -> Finding:
     board = fields.get("Board Name", "").strip("\0 ") or "board without a name"
     state: State = "ok"
     follows = next_step = ""
-    if architecture not in ARCHITECTURES:
-        state, follows = "untested", f"HEFs are made for {' and '.join(ARCHITECTURES)}"
+    if architecture not in table().takes:
+        state, follows = "untested", f"HEFs are made for {' and '.join(table().takes)}"
         next_step = "run them on a Hailo-8"
     elif hailort.library and minor(firmware) != minor(hailort.library):
         state = "untested"

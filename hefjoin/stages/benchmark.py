@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hefjoin.artifacts import Ref
-from hefjoin.devices import open_device
+from hefjoin.devices import hailort, open_device
 from hefjoin.devices.emulated import cpu_name
 from hefjoin.errors import DeviceError
 from hefjoin.manifest import Compiled, Frames, JoinCheck, Measured, ModelAccuracy, Quantized
@@ -48,7 +48,7 @@ class Benchmark(Stage[Measured]):
     seconds: float
     device: DeviceKind
     host: str
-    """The machine: a figure of one is not reused for another."""
+    """The machine and its HailoRT: a figure of one is not reused for another."""
 
     @classmethod
     def of(cls, spec: BuildSpec, checked: JoinCheck, quantized: Quantized, compiled: Compiled) -> Self:
@@ -63,7 +63,7 @@ class Benchmark(Stage[Measured]):
             batch_sizes=tuple(spec.benchmark.batch_sizes),
             seconds=spec.benchmark.seconds,
             device=spec.benchmark.device,
-            host=f"{platform.node()}, {cpu_name()}",
+            host=", ".join(filter(None, (platform.node(), cpu_name(), hailort.installed_version()))),
         )
 
     def run(self, work: Path, place: Workplace) -> Measured:

@@ -1,6 +1,6 @@
 """Make an interpreter in which the stand-in for the Dataflow Compiler is installed, as the vendor's wheel would be.
 
-The packages it needs, with the vendor's old pins, lie in `.venv-dfc`, which `make setup` builds once.
+The packages it needs, with the vendor's old pins, lie in `.venv-dfc`, which `make test` builds once.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ def interpreter(folder: Path, version: str = "3.33.0") -> Path:
     """Return the Python of a new environment in `folder`: old pins, a DFC of that version, nothing of hefjoin.
 
     Raises:
-        RuntimeError: `make setup` has not built what it rests on.
+        RuntimeError: `make test` has not built what it rests on.
     """
     if not (BASE / "ready").exists():
-        raise RuntimeError(f"{BASE} is not there or not whole; run make setup")
+        raise RuntimeError(f"{BASE} is not there or not whole; run make test")
     venv.EnvBuilder(symlinks=True).create(folder)
     packages = folder / SITE_PACKAGES
     (packages / "dfc.pth").write_text(f"{BASE / SITE_PACKAGES}\n{FAKES / 'dfc'}\n", encoding="utf-8")

@@ -25,7 +25,7 @@ ALLOWED = {
     "stores": {"artifacts", "errors"},
     "compatibility": {"artifacts"},
     "sdk": {"artifacts", "compatibility", "errors", "manifest"},
-    "doctor": {"artifacts", "compatibility", "sdk", "folders"},
+    "doctor": {"artifacts", "compatibility", "devices", "sdk", "folders"},
     "devices": {"artifacts", "compatibility", "errors", "folders", "manifest", "spec", "formats", "sessions"},
     "report": {"artifacts", "errors", "manifest", "spec", "forecast", "calibration"},
     "emulator": {"forecast", "formats", "errors", "sessions"},

@@ -20,6 +20,7 @@ from hefjoin.doctor import Finding, examine
 from hefjoin.doctor.own import packages
 from hefjoin.doctor.program import ANSWER_SECONDS, Answer, ask
 from hefjoin.sdk.toolchain import DFC_PYTHON
+from tests.fakes import dfc_environment
 
 MOST_SECONDS = 3.0
 WELL = {"ok", "not needed for the emulator"}
@@ -165,15 +166,15 @@ class TestCompiler:
         assert found["GPU"].state == "missing"
         assert "optimization level to 0" in found["GPU"].follows
 
-    def test_a_real_interpreter_answers(self, machine: Machine, tmp_path: Path) -> None:
-        site = tmp_path / "site" / "hailo_dataflow_compiler-3.30.0.dist-info"
-        site.mkdir(parents=True)
-        (site / "METADATA").write_text("Metadata-Version: 2.1\nName: hailo-dataflow-compiler\nVersion: 3.30.0\n")
-        machine.monkeypatch.setenv("PYTHONPATH", str(site.parent))
-        machine.monkeypatch.setenv(DFC_PYTHON, sys.executable)
+    def test_a_real_interpreter_answers_for_its_own_environment(self, machine: Machine, tmp_path: Path) -> None:
+        ours = tmp_path / "ours" / "hailo_dataflow_compiler-3.99.0.dist-info"
+        ours.mkdir(parents=True)
+        (ours / "METADATA").write_text("Metadata-Version: 2.1\nName: hailo-dataflow-compiler\nVersion: 3.99.0\n")
+        machine.monkeypatch.setenv("PYTHONPATH", str(ours.parent))
+        machine.monkeypatch.setenv(DFC_PYTHON, str(dfc_environment.interpreter(tmp_path / "dfc", "3.30.0")))
         found = machine.examine()
         assert found["Dataflow Compiler"].versions == {"hailo-dataflow-compiler": "3.30.0"}
-        assert found["its environment"].versions["numpy"] == version("numpy")
+        assert found["its environment"].versions["numpy"] == "1.26.4"
 
     @pytest.mark.parametrize(
         ("python", "dfc", "installed", "reason"),
