@@ -42,7 +42,7 @@ def command(function: Callable[..., Any]) -> Callable[..., Any]:
     @click.pass_obj
     @wraps(function)
     def run(debug: bool, /, **arguments: Any) -> None:
-        from hefjoin.errors import HefJoinError, ToolchainError
+        from hefjoin.errors import DeviceError, HefJoinError, ToolchainError
 
         try:
             function(debug=debug, **arguments)
@@ -50,6 +50,8 @@ def command(function: Callable[..., Any]) -> Callable[..., Any]:
             if debug:
                 raise
             click.echo(f"hefjoin: {error}", err=True)
+            if function.__name__ == "build" and isinstance(error, DeviceError):
+                click.echo("hefjoin: the HEF is kept; build again and only the benchmark is run", err=True)
             sys.exit(error.exit_code)
         except Exception as error:
             if debug or not _is_lost_server(error):
@@ -87,7 +89,7 @@ def build(debug: bool, specs: tuple[Path, ...], store: str, sdk: Any, out: Path,
     from hefjoin.sdk.process import stop_running_steps
     from hefjoin.sdk.toolchain import resolve
     from hefjoin.spec import load_spec
-    from hefjoin.stages.fetch import locate
+    from hefjoin.stages.preflight import preflight
     from hefjoin.stores import open_store
 
     def stop(number: int, frame: FrameType | None) -> None:
@@ -98,7 +100,7 @@ def build(debug: bool, specs: tuple[Path, ...], store: str, sdk: Any, out: Path,
     if out.exists() and not out.is_dir():
         raise InputError(f"--out {out} is a file; a folder is wanted")
     for spec in loaded:
-        locate(spec)
+        preflight(spec)
     place = open_store(store)
     for spec in loaded:
         resolve(sdk, spec.dfc_python)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
@@ -19,8 +20,9 @@ from rich.table import Table
 
 if TYPE_CHECKING:
     from flows.build import Build
+    from hefjoin.sdk.log import Progress as StageProgress
 
-QUARTERS = 4
+LINE_SECONDS = 10.0
 LOG_WIDTH = 120
 
 
@@ -64,7 +66,7 @@ class Console:
 
     def show_build(self, build: Build, folder: Path) -> None:
         """Show where a build's files are and whether it was promoted."""
-        from hefjoin.report.summary import verdict_text
+        from hefjoin.report.summary import verdict_text, warnings
 
         files = Table.grid(padding=(0, 2))
         for label, name in (
@@ -75,6 +77,8 @@ class Console:
             files.add_row(label, str(folder / name))
         self.rich.print(f"\n[bold]{escape(build.manifest.spec.name)}[/bold]  {escape(verdict_text(build.manifest))}")
         self.rich.print(files)
+        for text in warnings(build.manifest):
+            self.rich.print(f"[yellow]warning: {escape(text)}[/yellow]")
 
     def show_table(self, builds: Sequence[Build]) -> None:
         """Show what quantizing cost each model, and the joined networks' figures."""
@@ -114,12 +118,13 @@ class Handler(logging.Handler):
             disable=not rich.is_terminal,
         )
         self.bars: dict[str, TaskID] = {}
-        self.quarter: dict[str, int] = {}
+        self.told: dict[str, tuple[str, float]] = {}
+        """By stage: what was last told, and when."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Show one record."""
         if record.name == "hefjoin.progress":
-            self._advance(str(record.__dict__["title"]), record.__dict__["done"], record.__dict__["total"])
+            self._advance(record.__dict__["title"], record.__dict__["progress"])
         elif record.name == "hefjoin.sdk":
             text = record.getMessage()
             if self.debug or "[warning]" in text or "[error]" in text:
@@ -127,15 +132,21 @@ class Handler(logging.Handler):
         else:
             self.rich.print(f"  {escape(record.getMessage())}")
 
-    def _advance(self, title: str, done: int, total: int) -> None:
+    def _advance(self, title: str, progress: StageProgress) -> None:
+        text = f"{title}: {progress.what}"
         if not self.rich.is_terminal:
-            quarter = QUARTERS * done // max(total, 1)
-            if quarter > self.quarter.get(title, 0):
-                self.rich.print(f"  {escape(title)}: {100 * done // max(total, 1)} %")
-            self.quarter[title] = quarter if done < total else 0
+            self._advance_in_lines(title, text, progress)
             return
         if title not in self.bars:
-            self.bars[title] = self.progress.add_task(escape(title), total=total)
-        self.progress.update(self.bars[title], completed=done, total=total)
-        if done >= total:
+            self.bars[title] = self.progress.add_task(escape(text), total=progress.total)
+        self.progress.update(self.bars[title], description=escape(text), completed=progress.done, total=progress.total)
+        if progress.done >= progress.total:
             self.progress.remove_task(self.bars.pop(title))
+
+    def _advance_in_lines(self, title: str, text: str, progress: StageProgress) -> None:
+        """Print a line where something else began, and at the most one every few seconds besides."""
+        now = time.monotonic()
+        what, when = self.told.get(title, ("", 0.0))
+        if progress.what != what or now - when >= LINE_SECONDS:
+            self.rich.print(f"  {escape(text)}, {100 * progress.done // max(progress.total, 1)} %")
+            self.told[title] = progress.what, now

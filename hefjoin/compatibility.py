@@ -85,6 +85,13 @@ class DeviceTakes(Sourced):
     """`hw_arch` numbers in a HEF's header."""
 
 
+class Container(Sourced):
+    """A version of the HEF's container and the HailoRT that reads it, as a version specifier."""
+
+    version: int
+    hailort: str
+
+
 class Compatibility(Record):
     """The whole table."""
 
@@ -95,6 +102,7 @@ class Compatibility(Record):
     compiler_memory: CompilerMemory
     runtime: RuntimeRules
     devices: tuple[DeviceTakes, ...]
+    containers: tuple[Container, ...]
 
     def release(self, dfc: str) -> Release | None:
         """Return the line a DFC version belongs to.
@@ -108,6 +116,10 @@ class Compatibility(Record):
         """Return the HailoRT published with a DFC; an older one may refuse its HEFs. Empty where none is known."""
         release = self.release(dfc)
         return release.hailort if release else ""
+
+    def reads(self, container_version: int) -> str:
+        """Return the HailoRT that reads a container version, as a specifier; empty where it is not known."""
+        return next((each.hailort for each in self.containers if each.version == container_version), "")
 
     @property
     def takes(self) -> dict[str, tuple[int, ...]]:

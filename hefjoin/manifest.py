@@ -14,7 +14,8 @@ from hefjoin.calibration import Health
 from hefjoin.forecast.fit import Fit
 from hefjoin.spec import BuildSpec, HwArch
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION: Literal[2] = 2
+"""Raised when a field changes its meaning or a new one is required; manifests of others are not read."""
 
 Provider = Literal["dfc", "emulator"]
 
@@ -56,7 +57,7 @@ class Tensor(Record):
 
 
 class LayerView(Record):
-    """A layer as the chip counts it."""
+    """A layer that computes."""
 
     name: str
     type: str
@@ -64,6 +65,8 @@ class LayerView(Record):
     parameters: int
     macs: int
     """Multiply-accumulates per frame."""
+    is_fused: bool = False
+    """Whether the compiler puts it into the layer before, so that it takes no place of its own on the chip."""
 
 
 class Network(Record):
@@ -78,6 +81,11 @@ class Network(Record):
     outputs: tuple[Tensor, ...]
     layers: tuple[LayerView, ...]
     """Computing layers only."""
+
+    @property
+    def layers_on_chip(self) -> int:
+        """Layers that take a place on the chip."""
+        return sum(not layer.is_fused for layer in self.layers)
 
     @property
     def parameters(self) -> int:
@@ -254,13 +262,17 @@ class Attempt(Record):
     """The compile commands it was made with."""
     label: str
     """What was different: `as declared`, `replay of the last mapping`, or the commands of `compile.attempts`."""
-    outcome: Literal["compiled", "did not fit"]
+    outcome: Literal["compiled", "did not fit", "failed"]
     message: str
     """The compiler's reason; empty where it compiled."""
     need: dict[str, float]
     have: dict[str, float]
     """The limits that were in force."""
     seconds: float
+    phases_s: dict[str, float] = Field(default_factory=dict)
+    """How long each phase took that the compiler tells of: allocation, partition, compilation."""
+    is_reused: bool = False
+    """It was made by an earlier build."""
     log: Ref
 
 
@@ -406,7 +418,7 @@ class Machine(Record):
 class Manifest(Record):
     """All that is known of one build."""
 
-    schema_version: int = SCHEMA_VERSION
+    schema_version: Literal[2] = SCHEMA_VERSION
     build_id: str
     created_at: str
     """ISO 8601, UTC."""

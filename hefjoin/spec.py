@@ -364,6 +364,7 @@ def resolve_paths(spec: BuildSpec, folder: Path) -> BuildSpec:
                 m.model_copy(update={"source": absolute(m.source), "script": referring(m.script)}) for m in spec.models
             ],
             "script": referring(spec.script),
+            "dfc_python": absolute(spec.dfc_python) if "/" in spec.dfc_python else spec.dfc_python,
             "calibration": spec.calibration.model_copy(update={"source": absolute(spec.calibration.source)}),
             "evaluation": spec.evaluation.model_copy(update={"source": absolute(spec.evaluation.source)}),
         }

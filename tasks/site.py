@@ -26,6 +26,7 @@ from hefjoin.stages.contract import Outcome, Stage, Workplace, perform
 from hefjoin.stores import open_store
 
 logger = logging.getLogger("hefjoin.progress")
+stages = logging.getLogger("hefjoin.stages")
 
 ResultT = TypeVar("ResultT", bound=Record)
 
@@ -51,7 +52,10 @@ def is_transient(task: Any, task_run: Any, state: State[Any]) -> bool:
     """Return whether trying again may help: never for an input error or an SDK's time-out."""
     del task, task_run
     error = state.result(raise_on_failure=False)
-    return isinstance(error, HefJoinError) and error.is_transient
+    if not (isinstance(error, HefJoinError) and error.is_transient):
+        return False
+    stages.info("%s; this may pass", error)
+    return True
 
 
 STAGE_TASK: dict[str, Any] = {
@@ -96,7 +100,7 @@ class ProgressReport:
 
     def __call__(self, progress: Progress) -> None:
         """Report one step."""
-        extra = {"title": self.title, "done": progress.done, "total": progress.total}
+        extra = {"title": self.title, "progress": progress}
         logger.info("%s: %s %d of %d", self.title, progress.what, progress.done, progress.total, extra=extra)
         now = time.monotonic()
         if now - self.last < PROGRESS_SECONDS or TaskRunContext.get() is None:

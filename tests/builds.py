@@ -60,7 +60,7 @@ def layers_of(model: str, kinds: Sequence[str]) -> list[LayerView]:
         weights = 590_080 if kind in ("conv", "dense") else 640 if kind == "dw" else 0
         made.append(
             LayerView(
-                name=f"{model}/{kind}{counts[kind]}",
+                name=f"{model}/{'fc' if kind == 'dense' else kind}{counts[kind]}",
                 type=kind,
                 inputs=(made[-1].name if made else f"{model}/input_layer1",),
                 parameters=weights,
@@ -90,7 +90,7 @@ def make_manifest(
     **changes: Any,
 ) -> Manifest:
     """A build of two networks by the emulator, without labels; `changes` replace whole records."""
-    output = f"{kinds[-1]}{list(kinds).count(kinds[-1])}"
+    output = layers_of(models[0], kinds)[-1].name.partition("/")[2]
     networks = {model: _network(model, layers_of(model, kinds), output_shape, output) for model in models}
     everything = [layer for network in networks.values() for layer in network.layers]
     joined = _network(models[0], everything, output_shape, output).model_copy(

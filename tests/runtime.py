@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from hefjoin.devices import claim
-from hefjoin.formats import hef_wire
-from hefjoin.formats.hef import Edge, write_emulated
-from hefjoin.formats.hef_container import open_container, pack
-from hefjoin.formats.hef_messages import Hef
+from hefjoin.formats.hef import Edge
+from tests.hefs import hef
 from tests.tiny import SIZE
 
 PACKAGE = "hailo_platform"
 FOLDER = Path(__file__).parent / "fakes" / "runtime"
+INPUTS = (Edge("pair/input_layer1", (SIZE, SIZE, 3)),)
+OUTPUTS = (Edge("left/fc1", (4,), 1, 12.0, 0.5), Edge("right/conv9", (5, 6, 2), 2, 31000.0, 0.001))
 
 
 @contextmanager
@@ -47,26 +46,14 @@ def switch(patch: pytest.MonkeyPatch, folder: Path, **switches: Any) -> None:
     patch.setenv("FAKE_HAILORT", json.dumps({"lock_folder": str(folder), **switches}))
 
 
-def write_dfc_hef(path: Path, hw_arch: int = 1, **changes: Any) -> Path:
-    """Write a HEF as the DFC would describe it, without microcode; `changes` are arguments of `write_emulated`.
+def write_dfc_hef(
+    path: Path, hw_arch: int = 1, inputs: Sequence[Edge] = INPUTS, outputs: Sequence[Edge] = OUTPUTS
+) -> Path:
+    """Write a HEF as DFC 3.33 would describe it; see `tests.hefs`.
 
-    Unless they say otherwise it takes the images of `tests.tiny` and gives scores in 8 bits and a map in 16.
+    Unless told otherwise it takes the images of `tests.tiny` and gives scores in 8 bits and a map in 16.
     """
-    arguments: dict[str, Any] = {
-        "group": "pair",
-        "networks": ["pair"],
-        "inputs": [Edge("pair/input_layer1", (SIZE, SIZE, 3))],
-        "outputs": [Edge("left/fc1", (4,), 1, 12.0, 0.5), Edge("right/conv9", (5, 6, 2), 2, 31000.0, 0.001)],
-        "contexts": 1,
-        "sdk_version": "3.33.0-emulator",
-        "resources": {},
-    }
-    path.write_bytes(write_emulated(**{**arguments, **changes}))
-    container = open_container(path)
-    with path.open("rb") as stream:
-        written = hef_wire.decode(Hef, stream, container.header_bytes, container.description_end)
-    header = replace(written.header, hw_arch=hw_arch, sdk_version_str="3.33.0")
-    path.write_bytes(pack(hef_wire.encode(replace(written, header=header)), {}))
+    path.write_bytes(hef(inputs, outputs, hw_arch=hw_arch))
     return path
 
 

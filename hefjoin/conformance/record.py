@@ -10,6 +10,7 @@ import re
 import tempfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ from hefjoin.errors import DeviceError, HefJoinError, InputError
 from hefjoin.folders import work_folder
 from hefjoin.formats import har as har_file
 from hefjoin.formats import hef as hef_file
-from hefjoin.sdk.process import run_step
+from hefjoin.sdk.process import STEP, run_step
 from hefjoin.sdk.toolchain import Toolchain
 
 DEADLINE_S = 1800.0
@@ -37,7 +38,7 @@ DEADLINE_S = 1800.0
 DEVICE_SECONDS = 2.0
 LOG_LIMIT_BYTES = 256 << 10
 LOG_FILES_LIMIT = 20
-_PROBE = Path(har_file.__file__).parents[1] / "sdk" / "probe.py"
+_PROBE = STEP.with_name("probe.py")
 
 Seen = Callable[[str, int, int], None]
 
@@ -169,7 +170,7 @@ class _Recorder:
             outputs = self.device.outputs(hef, frames) or {}
             arrays = {f"device.{name}": np.asarray(array, np.float32) for name, array in outputs.items()}
             measured = self.device.benchmark(hef, frames, (1,), DEVICE_SECONDS) if self._is_chip else None
-        except (DeviceError, InputError) as error:
+        except HefJoinError as error:
             return str(error), {}, None
         return "ran", arrays, measured.batches[0].fps if measured else None
 
@@ -197,7 +198,12 @@ def _events(path: Path) -> list[dict[str, Any]]:
 
 
 def _numbers(folder: Path) -> Arrays:
-    return {path.stem: np.load(path) for path in sorted(folder.glob("SDK_*.npy"))}
+    """Return the outputs that a case wrote; one that a crash cut off is left out."""
+    found = {}
+    for path in sorted(folder.glob("SDK_*.npy")):
+        with suppress(ValueError, OSError, EOFError):
+            found[path.stem] = np.load(path)
+    return found
 
 
 def _hef(path: Path) -> hef_file.Hef | str:

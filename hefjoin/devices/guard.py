@@ -176,6 +176,12 @@ def _versions(hef: Hef, host: Host) -> Iterator[Mismatch]:
             f"the HEF was made by DFC {hef.sdk_version}, which goes with HailoRT {least}; HailoRT {host.hailort} is "
             f"older and may not read it: install HailoRT {least} or a newer 4.x with its driver and firmware",
         )
+    elif (reads := table().reads(hef.container_version)) and _is_known(host.hailort) and not is_in(host.hailort, reads):
+        yield (
+            "version",
+            f"the HEF has container version {hef.container_version}, which HailoRT {reads} reads, here is "
+            f"{host.hailort}: compile it with the DFC that goes with this HailoRT",
+        )
     if _is_known(host.hailort) and _is_known(host.driver) and host.driver != host.hailort:
         yield (
             "version",

@@ -46,12 +46,11 @@ LATENCY_SHARE = 0.25
 NMS = "NMS"
 
 
-class Opened(NamedTuple):
+class Held(NamedTuple):
     """A device that is ours, and what runs on it."""
 
     platform: Any
     """The package `hailo_platform`."""
-    vdevice: Any
     host: guard.Host
     hef: Hef
     path: Path
@@ -104,13 +103,16 @@ class HailoRtDevice:
                 on_round(next(done), rounds * len(batch_sizes))
 
         load = os.getloadavg()[0]
-        with _opened(found, hef) as opened:
-            with Sensors(opened.vdevice.get_physical_devices()[0].control, _failures()) as sensors:
-                timed = [_timed(opened, images, size, seconds, rounds, report) for size in batch_sizes]
-            batches = [_with_latency(opened, images, each, seconds * LATENCY_SHARE) for each in timed]
+        with _held(found, hef) as held:
+            with (
+                held.platform.Device(held.host.device_id) as watched,
+                Sensors(watched.control, _failures()) as sensors,
+            ):
+                timed = [_timed(held, images, size, seconds, rounds, report) for size in batch_sizes]
+            batches = [_with_latency(held, images, each, seconds * LATENCY_SHARE) for each in timed]
         return Measured(
             source="device",
-            device=f"{opened.host.architecture} at {opened.host.device_id}",
+            device=f"{held.host.architecture} at {held.host.device_id}",
             method=f"HailoRT InferModel.run_async, {max(each.in_flight for each in timed)} frames in flight, "
             "outputs copied to the host",
             batches=tuple(batches),
@@ -118,29 +120,29 @@ class HailoRtDevice:
             power_w=sensors.power_w,
             temperature_c=sensors.temperature_c,
             is_throttled=sensors.is_throttled,
-            versions=opened.host.versions,
-            notes=(*guard.notes(found, opened.host), *sensors.notes, *_split(timed)),
+            versions=held.host.versions,
+            notes=(*guard.notes(found, held.host), *sensors.notes, *_split(timed)),
         )
 
     def outputs(self, hef: Path, frames: Path) -> dict[str, npt.NDArray[np.float32]]:
         """Run every frame and return the outputs, dequantized by HailoRT; lists of detections are left out."""
         found = guard.admit(hef)
         images = input_frames(frames, found)
-        with _opened(found, hef) as opened, _pipeline(opened, 1, output_type="FLOAT32") as pipeline:
+        with _held(found, hef) as held, _pipeline(held, 1, output_type="FLOAT32") as pipeline:
             arrays = pipeline.run(images)
         return {stream.name: arrays[stream.name] for stream in found.groups[0].outputs if NMS not in stream.order}
 
 
 def _timed(
-    opened: Opened, images: npt.NDArray[Any], size: int, seconds: float, rounds: int, on_round: Callable[[], None]
+    held: Held, images: npt.NDArray[Any], size: int, seconds: float, rounds: int, on_round: Callable[[], None]
 ) -> Timed:
-    with _pipeline(opened, size) as pipeline:
+    with _pipeline(held, size) as pipeline:
         pipeline.fill(images)
         return Timed(size, pipeline.rounds_fps(seconds, rounds, on_round), pipeline.frames_in_flight)
 
 
-def _with_latency(opened: Opened, images: npt.NDArray[Any], timed: Timed, seconds: float) -> BatchMeasurement:
-    with _pipeline(opened, timed.batch_size) as pipeline:
+def _with_latency(held: Held, images: npt.NDArray[Any], timed: Timed, seconds: float) -> BatchMeasurement:
+    with _pipeline(held, timed.batch_size) as pipeline:
         pipeline.fill(images)
         return summary(timed.batch_size, timed.rounds_fps, pipeline.latencies_s(seconds))
 
@@ -153,38 +155,50 @@ def _split(timed: Sequence[Timed]) -> Iterator[str]:
 
 
 @contextmanager
-def _opened(hef: Hef, path: Path) -> Iterator[Opened]:
-    """Hold a device, compare its versions with the HEF's, and open it."""
+def _held(hef: Hef, path: Path) -> Iterator[Held]:
+    """Hold a device and compare its versions with the HEF's."""
     platform = _platform()
     with _mapped("cannot look for devices"):
         device_id = guard.chosen(platform.Device.scan())
-    with claimed(device_id), ExitStack() as stack:
+    with claimed(device_id):
         host = _identified(platform, device_id)
         guard.refuse_mismatch(hef, host)
-        with _mapped(f"cannot open device {device_id}", is_seen=True):
-            params = platform.VDevice.create_params()
-            params.device_ids = [device_id]
-            params.scheduling_algorithm = platform.HailoSchedulingAlgorithm.ROUND_ROBIN
-            vdevice = stack.enter_context(platform.VDevice(params))
         with _mapped(f"device {device_id} failed on {path.name}"):
-            yield Opened(platform, vdevice, host, hef, path)
+            yield Held(platform, host, hef, path)
 
 
 @contextmanager
-def _pipeline(opened: Opened, batch_size: int, output_type: str = "") -> Iterator[Pipeline]:
-    """Load the HEF for a batch size; formats are set first, because a configured model keeps them."""
-    group = opened.hef.groups[0]
-    model = opened.vdevice.create_infer_model(str(opened.path))
-    model.set_batch_size(batch_size)
+def _opened(held: Held) -> Iterator[Any]:
+    """Open the device, as a VDevice."""
+    device_id = held.host.device_id
+    with ExitStack() as stack:
+        with _mapped(f"cannot open device {device_id}", is_seen=True):
+            params = held.platform.VDevice.create_params()
+            params.device_ids = [device_id]
+            params.scheduling_algorithm = held.platform.HailoSchedulingAlgorithm.ROUND_ROBIN
+            vdevice = stack.enter_context(held.platform.VDevice(params))
+        yield vdevice
 
-    def buffer(stream: Any, kind: str) -> Buffer:
-        stream.set_format_type(getattr(opened.platform.FormatType, kind))
-        return Buffer(tuple(stream.shape), np.dtype(kind.lower()))
 
-    inputs = {each.name: buffer(model.input(each.name), each.dtype) for each in group.inputs}
-    outputs = {each.name: buffer(model.output(each.name), output_type or each.dtype) for each in group.outputs}
-    with model.configure() as configured, Pipeline(configured, inputs, outputs, batch_size) as pipeline:
-        yield pipeline
+@contextmanager
+def _pipeline(held: Held, batch_size: int, output_type: str = "") -> Iterator[Pipeline]:
+    """Load the HEF for a batch size, on a VDevice of its own: one in use may refuse a larger batch than its first.
+
+    Formats are set first, because a configured model keeps them.
+    """
+    group = held.hef.groups[0]
+    with _opened(held) as vdevice:
+        model = vdevice.create_infer_model(str(held.path))
+        model.set_batch_size(batch_size)
+
+        def buffer(stream: Any, kind: str) -> Buffer:
+            stream.set_format_type(getattr(held.platform.FormatType, kind))
+            return Buffer(tuple(stream.shape), np.dtype(kind.lower()))
+
+        inputs = {each.name: buffer(model.input(each.name), each.dtype) for each in group.inputs}
+        outputs = {each.name: buffer(model.output(each.name), output_type or each.dtype) for each in group.outputs}
+        with model.configure() as configured, Pipeline(configured, inputs, outputs, batch_size) as pipeline:
+            yield pipeline
 
 
 def _identified(platform: Any, device_id: str) -> guard.Host:
@@ -225,7 +239,7 @@ def _platform() -> Any:
 def _not_loaded(error: Exception) -> DeviceError:
     return DeviceError(
         f"{PACKAGE} is installed but does not load: {error}. Library, driver and wheel must be of one HailoRT version, "
-        "the wheel made for this Python: `hefjoin doctor` compares them",
+        "the wheel made for this Python, and numpy below 2: `hefjoin doctor` compares the versions",
         reason="version",
         is_transient=False,
     )

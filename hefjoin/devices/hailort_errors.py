@@ -66,7 +66,7 @@ CAUSES = {
     76: Cause("version", False, "the driver is of another version than the library",
               "install the driver of this HailoRT and load it"),
     91: Cause("refused", False, "HailoRT takes the HEF for damaged", "get the file again, or compile it again"),
-    92: Cause("version", False, "this HailoRT cannot read the HEF: it is too new for it, or no HEF",
+    92: Cause("version", False, "this HailoRT cannot read the HEF: it is too new or too old for it, or no HEF",
               "install the HailoRT that was published with its compiler"),
     93: Cause("architecture", False, "the HEF is for another chip", "compile it for this one (hw_arch)"),
 }  # fmt: skip

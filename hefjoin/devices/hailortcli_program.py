@@ -152,7 +152,11 @@ def failure(command: str, code: int, text: str) -> HefJoinError:
         )
     if code < 0 or code - 128 in CRASHES:
         name = signal.Signals(-code if code < 0 else code - 128).name
-        return DeviceError(f"`{command}` crashed ({name}): {said}; look at `dmesg | grep -i hailo`", log_tail=tail)
+        return DeviceError(
+            f"`{command}` crashed ({name}): {said}; look at `dmesg | grep -i hailo`",
+            is_transient=False,
+            log_tail=tail,
+        )
     if code == WRONG_LIBRARY:
         cause = Cause("version", False, "program and library differ", "install both of one HailoRT version")
     else:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Self, TypeVar
 
 from hefjoin.manifest import Range
@@ -81,6 +82,7 @@ class Sensors:
 
     def _sample(self) -> None:
         self._try("power", self._start_power)
+        is_started = "power" not in self._missing
         try:
             while True:
                 self._try("temperature", self._read_temperature)
@@ -89,7 +91,9 @@ class Sensors:
                     break
                 self._try("power", self._read_power)
         finally:
-            self._try("power", self._control.stop_power_measurement)
+            if is_started:
+                with suppress(*self._failures):
+                    self._control.stop_power_measurement()
 
     def _try(self, what: str, call: Callable[[], object]) -> None:
         """Make a call unless an earlier one showed that the board cannot answer."""

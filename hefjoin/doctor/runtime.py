@@ -206,7 +206,7 @@ def _devices(hailort: HailoRT, root: Path, identify: Answer | None) -> list[Find
             subject="device",
             state=state,
             found=f"none that {program_name()} sees" if identify else "none",
-            follows="throughput is measured on the emulated device only, and says nothing about the chip",
+            follows="a real HEF is not measured here; what the emulator made is, on the CPU",
             next_step=seat if identify else "install HailoRT first",
         )
     ]

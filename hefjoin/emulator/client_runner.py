@@ -32,25 +32,29 @@ from hefjoin.emulator.exposed_definitions import (
 from hefjoin.emulator.feeds import Feeds, refuse_unlike, to_nhwc
 from hefjoin.emulator.fp_optimize import fp_optimize
 from hefjoin.emulator.graph import Array
-from hefjoin.emulator.join import Network, renamed
+from hefjoin.emulator.host import with_host_side
+from hefjoin.emulator.join import Network, input_scales, renamed
 from hefjoin.emulator.join import join as join_networks
 from hefjoin.emulator.log import algorithm, duration, say
 from hefjoin.emulator.noise import layer_snr
-from hefjoin.emulator.plan import Plan, plan
+from hefjoin.emulator.plan import Plan, after_optimization, plan
 from hefjoin.emulator.quantize import Encoding, quantize, quantized_tensors
+from hefjoin.emulator.script_view import modified, with_host_steps
 from hefjoin.emulator.translate import translate
-from hefjoin.errors import SpecError
+from hefjoin.errors import InputError, SpecError
 from hefjoin.formats import har as har_file
 from hefjoin.formats.model_script import Script
 from hefjoin.formats.model_script import parse as parse_script
+from hefjoin.formats.model_script_files import named_file, read_config
 from hefjoin.sessions import open_session
 
 SDK_VERSION = f"{_hefjoin_version}-emulator"
 NATIVE_GRAPH, QUANTIZED_GRAPH, OWN_STATE = ".native.onnx", ".quantized.onnx", ".emulator.json"
+NATIVE_HN, SCRIPT = ".native.hn", ".alls"
 RESOLVED_SCRIPT = ".auto.alls"
 """What the compiler decided, as a script; nothing is placed here, so it says what was asked for."""
 
-OWN_FORMAT = 1
+OWN_FORMAT = 2
 """Raised when `.emulator.json` changes."""
 
 Method = TypeVar("Method", bound=Callable[..., Any])
@@ -107,6 +111,8 @@ class ClientRunner:
         self._script = Script()
         self._optimized_by = Script()
         """The script in force when the network left its native form; a later one changes no numbers."""
+        self._files: dict[str, Any] = {}
+        """Content of the configurations that the script names, by the path it gives."""
         self._merged: dict[str, str] = {}
         self._quantized: onnx.ModelProto | None = None
         self._encodings: dict[str, Encoding] = {}
@@ -164,20 +170,27 @@ class ClientRunner:
         if state is States.COMPILED_MODEL:
             hef = har_file.read_member(path, ".hef", limit_bytes=1 << 31)
             compiled_by = parse_script(har_file.read_member(path, RESOLVED_SCRIPT).decode())
-        self._hn = json.loads(har_file.read_member(path, ".hn"))
+        native_hn = ".hn" if state is States.HAILO_MODEL else NATIVE_HN
+        has_script = f"{found.model_name}{SCRIPT}" in found.members
+        self._hn = json.loads(har_file.read_member(path, native_hn))
         self._model = onnx.load_from_string(har_file.read_member(path, NATIVE_GRAPH, limit_bytes=1 << 31))
-        self._script = parse_script(har_file.read_member(path, ".alls").decode())
+        self._script = parse_script(har_file.read_member(path, SCRIPT).decode() if has_script else "")
         self._optimized_by = parse_script(own["optimized_by"])
         self._merged, self._statistics = own["merged_inputs"], own["statistics"]
+        self._files = own["files"]
         self._encodings = {name: Encoding(**code) for name, code in own["encodings"].items()}
         self._quantized, self._hef, self._compiled_by = quantized, hef, compiled_by
         self.state, self.hw_arch = state, found.hw_arch
 
     @in_state(*LOADED)
     def save_har(self, har_path: str | Path) -> None:
-        """Write the HAR; an existing file is replaced."""
+        """Write the HAR; an existing file is replaced.
+
+        Weights are in it once, in the graph that computes with them, and not in the vendor's `.npz` as well.
+        """
         own = {
             "format": OWN_FORMAT,
+            "files": self._files,
             "merged_inputs": self._merged,
             "optimized_by": str(self._optimized_by),
             "statistics": self._statistics,
@@ -186,8 +199,11 @@ class ClientRunner:
         members: dict[str, bytes | Path] = {
             NATIVE_GRAPH: self._model.SerializeToString(),
             OWN_STATE: json.dumps(own, sort_keys=True).encode(),
-            ".alls": str(self._script).encode(),
         }
+        if self._script.commands:
+            members[SCRIPT] = str(self._script).encode()
+        if self.state is not States.HAILO_MODEL:
+            members[NATIVE_HN] = json.dumps(self._hn).encode()
         if self._quantized is not None:
             members[QUANTIZED_GRAPH] = self._quantized.SerializeToString()
         if self._hef is not None:
@@ -196,12 +212,12 @@ class ClientRunner:
             Path(har_path),
             model_name=self.model_name,
             metadata={"state": self.state.value, "sdk_version": SDK_VERSION, "hw_arch": self.hw_arch},
-            hn=self._hn,
+            hn=self.get_hn_dict(),
             members=members,
         )
         say(f"Saved HAR to: {har_path}")
 
-    @in_state(States.HAILO_MODEL)
+    @in_state(States.HAILO_MODEL, States.FP_OPTIMIZED_MODEL, States.QUANTIZED_MODEL)
     def join(
         self,
         runner: ClientRunner,
@@ -210,25 +226,54 @@ class ClientRunner:
         join_action: JoinAction = JoinAction.NONE,
         join_action_info: Mapping[str, Any] | None = None,
     ) -> None:
-        """Join another runner's network into this one."""
+        """Join another runner's network into this one; networks that were optimized may only stand side by side.
+
+        Args:
+            runner: The other network, in the same state; it is left as it was.
+            scope1_name: New names of this network's scopes: {old: new}, or a text where there is one scope.
+            scope2_name: The same for the other network.
+            join_action: How they are wired.
+            join_action_info: For CUSTOM: {"<scope1>/<layer>": "<scope2>/<layer>"} with the new names; an input layer
+                shares the other's input, an output layer feeds it. "output_layers_order" may name an order.
+        """
+        if not isinstance(runner, ClientRunner):
+            raise exceptions.InvalidArgumentsException(f"runner must be a ClientRunner, is {type(runner).__name__}")
         if not isinstance(join_action, JoinAction):
             raise exceptions.InvalidArgumentsException(f"join_action must be a JoinAction, is {join_action!r}")
-        if join_action_info:
-            raise exceptions.InvalidArgumentsException(f"join_action_info has no use with {join_action}")
         if runner.state is not self.state:
             raise exceptions.InvalidStateException(
                 f"both runners must be in one state: {self.state.value} and {runner.state.value}"
             )
         first, second = (
-            renamed(Network(side._model, side._hn, side._merged), names)
-            for side, names in ((self, scope1_name), (runner, scope2_name))
+            renamed(side._network(), names) for side, names in ((self, scope1_name), (runner, scope2_name))
         )
-        self._model, self._hn, self._merged = join_networks(first, second, join_action)
-        self._script = Script()
+        if join_action is not JoinAction.NONE and self.state is not States.HAILO_MODEL:
+            raise exceptions.InvalidStateException(
+                f"{join_action} wires parsed networks (hailo_model), these are in {self.state.value}"
+                f"{input_scales(first, second)}; join them before optimizing, or with JoinAction.NONE"
+            )
+        joined = join_networks(first, second, join_action, join_action_info or {})
+        self._model, self._hn, self._merged, self._optimized_by = joined[:4]
+        self._quantized, self._encodings, self._statistics = joined[4:]
+        self._script, self._files = Script(), {**runner._files, **self._files}
+
+    def _network(self) -> Network:
+        return Network(
+            self._model, self._hn, self._merged, self._optimized_by, self._quantized, self._encodings, self._statistics
+        )
 
     @in_state(*LOADED)
     def load_model_script(self, model_script: str | Path | None, append: bool = False) -> None:
-        """Take commands from text or from an .alls file; replaces what was loaded unless `append`."""
+        """Take commands from text or from an .alls file; replaces what was loaded unless `append`.
+
+        What has acted already stays: a script may repeat it (the vendor's tools load one file for every step), and
+        new commands that would change numbers are refused.
+
+        Raises:
+            exceptions.InvalidArgumentsException: The script, or a configuration that it names, cannot be read.
+            exceptions.BackendScriptParserException: It is written wrongly.
+            exceptions.AllocatorScriptParserException: It does not fit the network or its state.
+        """
         text, source = str(model_script or ""), "string"
         if isinstance(model_script, Path) or (text.strip().endswith(".alls") and "\n" not in text.strip()):
             source = text.strip()
@@ -243,8 +288,10 @@ class ClientRunner:
             raise exceptions.BackendScriptParserException(str(error)) from error
         before = self._script.commands if append else ()
         candidate = Script((*before, *script.commands))
-        self._plan(candidate)
-        self._script = candidate
+        files = self._files | self._configurations(script, Path(source).parent)
+        candidate = after_optimization(candidate, self._optimized_by, self.state)
+        self._plan(candidate, files)
+        self._script, self._files = candidate, files
 
     @property
     def model_script(self) -> str:
@@ -329,9 +376,9 @@ class ClientRunner:
         if inference_context is InferenceContext.SDK_NATIVE:
             model = self._model
         elif inference_context is InferenceContext.SDK_FP_OPTIMIZED and self.state is not States.HAILO_MODEL:
-            model = self._fp_graph(self._optimized_by)
+            model = with_host_side(self._fp_graph(self._optimized_by), self._plan(self._optimized_by).host_steps)
         elif inference_context is InferenceContext.SDK_QUANTIZED and self._quantized is not None:
-            model = self._quantized
+            model = with_host_side(self._quantized, self._plan(self._optimized_by).host_steps)
         else:
             raise exceptions.InvalidStateException(
                 f"{inference_context} needs an optimized model, the runner is in {self.state.value}"
@@ -373,7 +420,9 @@ class ClientRunner:
             f"{fit.probability_of_more_contexts:.2f}"
         )
         say("Building HEF...")
-        self._hef = compiling.build_hef(self._hn, self._quantized, self._encodings, fit, SDK_VERSION)
+        applied = self._plan(self._optimized_by)
+        view = modified(self._hn, applied.modifications)
+        self._hef = compiling.build_hef(view, self._quantized, self._encodings, fit, SDK_VERSION, applied.host_steps)
         say(f"Successful Compilation (compilation time: {time.monotonic() - start:.0f}s)")
         self._compiled_by, self.state = self._script.stage("compilation"), States.COMPILED_MODEL
         return self._hef
@@ -390,17 +439,22 @@ class ClientRunner:
 
     @in_state(*LOADED)
     def get_hn_dict(self) -> hn.Hn:
-        """Return the HN."""
-        return self._hn
+        """Return the HN, once the model is optimized with what the script made of it."""
+        if self.state is States.HAILO_MODEL:
+            return self._hn
+        applied = self._plan(self._optimized_by)
+        return with_host_steps(modified(self._hn, applied.modifications), applied.host_steps)
 
-    def _plan(self, script: Script) -> Plan:
-        return plan(
-            script,
-            self._hn["net_params"]["net_scopes"],
-            list(hn.input_layers(self._hn)),
-            self._hn["layers"],
-            self._merged,
-        )
+    def _plan(self, script: Script, files: Mapping[str, Any] | None = None) -> Plan:
+        return plan(script, self._hn, self._merged, self._files if files is None else files)
+
+    def _configurations(self, script: Script, folder: Path) -> dict[str, Any]:
+        """Read what a script names, from beside it; what lies in the HAR need not be there any more."""
+        paths = {path for command in script.commands if (path := named_file(command))}
+        try:
+            return {path: read_config(folder / path) for path in paths if path not in self._files}
+        except InputError as error:
+            raise exceptions.InvalidArgumentsException(str(error)) from error
 
     def _report(self, script: Plan) -> None:
         for text in script.warnings:
@@ -409,4 +463,4 @@ class ClientRunner:
             say(f"Not emulated, kept for the real compiler: {text}", "warning")
 
     def _fp_graph(self, script: Script) -> onnx.ModelProto:
-        return fp_optimize(self._model, self._plan(script).normalizations)
+        return fp_optimize(self._model, self._plan(script).modifications)

@@ -7,7 +7,7 @@ SDK version ends in "-emulator".
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,10 +16,12 @@ from onnx import TensorProto, helper, numpy_helper
 
 from hefjoin.emulator import exceptions, hn
 from hefjoin.emulator.graph import Graph, remove_unused
+from hefjoin.emulator.host import HostStep, Logits, with_host_side
 from hefjoin.emulator.quantize import Encoding
 from hefjoin.forecast.fit import Fit, forecast_fit
-from hefjoin.formats import hef
-from hefjoin.formats.har import HarLayer
+from hefjoin.formats import hef, hef_emulated
+from hefjoin.formats import hef_messages as messages
+from hefjoin.formats.har_layers import HarLayer, fused_additions
 
 GRAPH_RESOURCE = "emulator.onnx"
 FORECAST_RESOURCE = "forecast.json"
@@ -27,9 +29,9 @@ FORECAST_RESOURCE = "forecast.json"
 
 def forecast(view: hn.Hn, hw_arch: str) -> Fit:
     """Return the fit forecast of a network from its HN."""
-    layers = hn.computing_layers(view)
-    parameters = sum(HarLayer.model_validate({**layer, "name": name}).parameters for name, layer in layers.items())
-    return forecast_fit(hw_arch, len(layers), parameters)
+    layers = [HarLayer.model_validate({**layer, "name": name}) for name, layer in hn.computing_layers(view).items()]
+    parameters = sum(layer.parameters for layer in layers)
+    return forecast_fit(hw_arch, len(layers) - len(fused_additions(layers)), parameters)
 
 
 def refuse_unless_it_fits(fit: Fit) -> None:
@@ -50,7 +52,12 @@ def refuse_unless_it_fits(fit: Fit) -> None:
 
 
 def build_hef(
-    view: hn.Hn, quantized: onnx.ModelProto, encodings: Mapping[str, Encoding], fit: Fit, sdk_version: str
+    view: hn.Hn,
+    quantized: onnx.ModelProto,
+    encodings: Mapping[str, Encoding],
+    fit: Fit,
+    sdk_version: str,
+    host_steps: Sequence[HostStep] = (),
 ) -> bytes:
     """Return the bytes of an emulated HEF.
 
@@ -60,6 +67,7 @@ def build_hef(
         encodings: Encoding of every tensor at a layer's border.
         fit: Its forecast, for the number of contexts.
         sdk_version: Ends in "-emulator".
+        host_steps: What the host does behind the chip.
     """
     networks = _network_of_each_scope(view)
     outputs = [info.name for info in quantized.graph.output]
@@ -75,17 +83,36 @@ def build_hef(
         contexts=fit.contexts,
         sdk_version=sdk_version,
         resources={
-            GRAPH_RESOURCE: ahead_of_time(quantized, encodings).SerializeToString(),
+            GRAPH_RESOURCE: ahead_of_time(quantized, encodings, host_steps).SerializeToString(),
             FORECAST_RESOURCE: json.dumps(fit.model_dump(mode="json"), sort_keys=True).encode(),
         },
+        host_steps=[_host_step(step) for step in host_steps],
     )
 
 
-def ahead_of_time(quantized: onnx.ModelProto, encodings: Mapping[str, Encoding]) -> onnx.ModelProto:
-    """Return the graph as a device takes it: quantized frames in (NHWC), quantized outputs out (NHWC)."""
-    shapes = Graph(quantized).shapes
+def _host_step(step: HostStep) -> hef.HostStep:
+    if isinstance(step, Logits):
+        logits = messages.LogitsOp(type=hef_emulated.SOFTMAX if step.function == "softmax" else 0)
+        return hef.HostStep(step.target, step.outputs, logits)
+    decoders = [messages.Yolov8BboxDecoder(round(d.stride), d.regression + 1, d.scores + 1) for d in step.decoders]
+    detector = messages.Yolov8NmsOp(step.image_height, step.image_width, tuple(decoders), step.bins)
+    boxes = messages.NmsOp(
+        nms_score_th=step.score_threshold,
+        nms_iou_th=step.iou_threshold,
+        max_proposals_per_class=step.boxes_per_class,
+        classes=step.classes,
+        yolov8=detector,
+    )
+    return hef.HostStep(step.target, step.outputs, boxes)
+
+
+def ahead_of_time(
+    quantized: onnx.ModelProto, encodings: Mapping[str, Encoding], host_steps: Sequence[HostStep] = ()
+) -> onnx.ModelProto:
+    """Return the graph as a device takes it: quantized frames in, quantized outputs or the host's floats out (NHWC)."""
     model = onnx.ModelProto()
-    model.CopyFrom(quantized)
+    model.CopyFrom(with_host_side(quantized, host_steps))
+    shapes = Graph(model).shapes
     graph = model.graph
     inputs, outputs = [info.name for info in graph.input], [info.name for info in graph.output]
     consumed = {name: node for node in graph.node if node.op_type == "QuantizeLinear" for name in node.input[:1]}
@@ -94,21 +121,21 @@ def ahead_of_time(quantized: onnx.ModelProto, encodings: Mapping[str, Encoding])
         shape = shapes[name]
         quantize = consumed[name]
         graph.node.remove(quantize)
-        turned = len(shape) == 4 and not hn.is_channels_last(shape)
+        turned = len(shape) == 4
         front.append(_to_layout(name, quantize.output[0], (0, 3, 1, 2) if turned else None))
         info.CopyFrom(_device_info(name, shape, turned, encodings[name]))
     for position, node in enumerate(front):
         graph.node.insert(position, node)
     for info, name in zip(graph.output, outputs, strict=True):
-        shape, source = shapes[name], f"{name}/q"
+        shape, source = shapes[name], f"{name}/q" if name in encodings else name
         if len(shape) == 3:
-            shape, source = (*shape[:2], 1, shape[2]), f"{name}/rows"
             axes = numpy_helper.from_array(np.array([2]), f"{name}/rows_axis")
             graph.initializer.append(axes)
-            graph.node.append(helper.make_node("Unsqueeze", [f"{name}/q", axes.name], [source], source))
-        turned = len(shape) == 4
-        graph.node.append(_to_layout(source, f"{name}/u8", (0, 2, 3, 1) if turned else None))
-        info.CopyFrom(_device_info(f"{name}/u8", shape, turned, encodings[name]))
+            graph.node.append(helper.make_node("Unsqueeze", [source, axes.name], [f"{name}/rows"], f"{name}/rows"))
+            shape, source = (*shape[:2], 1, shape[2]), f"{name}/rows"
+        turned, end = len(shape) == 4, f"{name}/u8" if name in encodings else f"{name}/f32"
+        graph.node.append(_to_layout(source, end, (0, 2, 3, 1) if turned else None))
+        info.CopyFrom(_device_info(end, shape, turned, encodings.get(name)))
     remove_unused(model)
     return model
 
@@ -119,8 +146,10 @@ def _to_layout(source: str, result: str, order: tuple[int, ...] | None) -> onnx.
     return helper.make_node("Transpose", [source], [result], f"{result}/layout", perm=list(order))
 
 
-def _device_info(name: str, shape: tuple[int, ...], turned: bool, code: Encoding) -> onnx.ValueInfoProto:
-    kind = TensorProto.UINT8 if code.bits == 8 else TensorProto.UINT16
+def _device_info(name: str, shape: tuple[int, ...], turned: bool, code: Encoding | None) -> onnx.ValueInfoProto:
+    kind = TensorProto.FLOAT
+    if code is not None:
+        kind = TensorProto.UINT8 if code.bits == 8 else TensorProto.UINT16
     sizes: list[Any] = ["batch" if size < 0 else size for size in shape]
     if turned:
         sizes = [sizes[0], *sizes[2:], sizes[1]]

@@ -26,6 +26,13 @@ class JoinAction(Enum):
 
     NONE = "none"
     AUTO_JOIN_INPUTS = "auto_join_inputs"
+    CUSTOM = "custom"
+
+
+class JoinOutputLayersOrder(Enum):
+    """Where the outputs of the second network stand when they are chained to an output of the first."""
+
+    NEW_OUTPUTS_IN_PLACE = "new_outputs_in_place"
 
 
 class InferenceContext(Enum):

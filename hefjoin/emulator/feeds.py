@@ -1,6 +1,6 @@
 """Read what the API's callers hand over as data: arrays, dictionaries of arrays, .npy files.
 
-The rule: frames are NHWC and raw (0–255), batch first, as for the DFC; a graph's input may be NCHW.
+The rule: frames are NHWC and raw (0–255), batch first, as for the DFC; a graph's input is NCHW.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import onnx
 from hefjoin.emulator import exceptions
 from hefjoin.emulator.exposed_definitions import CalibrationDataType
 from hefjoin.emulator.graph import Array, Graph
-from hefjoin.emulator.hn import is_channels_last, nhwc
+from hefjoin.emulator.hn import nhwc
 
 CHUNK_FRAMES = 16
 
@@ -47,14 +47,14 @@ class Feeds:
 
     def _check(self, name: str, given: tuple[int, ...]) -> None:
         shape = self._inputs[name]
-        expected = tuple(nhwc(shape, is_channels_last(shape))[1:])
+        expected = tuple(nhwc(shape)[1:])
         if not given or tuple(given[1:]) != expected or not given[0]:
             raise exceptions.BadInputsShape(
                 f"Data shape {tuple(given)} for layer {name} doesn't match network's input shape {expected}"
             )
 
     def frames(self, count: int | None = None) -> Iterator[dict[str, Array]]:
-        """Yield feeds of one frame each: float32, in the graph's own layout."""
+        """Yield feeds of one frame each: float32, channels first."""
         if count is not None and count < 1:
             raise exceptions.InvalidArgumentsException(f"data_count must be at least 1, is {count}")
         total = self.count if count is None else min(count, self.count)
@@ -63,13 +63,12 @@ class Feeds:
             # A file is mapped for one chunk only: mapped pages count as resident memory until they are let go.
             chunk = {name: np.array(_open(source)[start:stop]) for name, source in self._sources.items()}
             for index in range(stop - start):
-                yield {name: self._layout(name, array[index : index + 1]) for name, array in chunk.items()}
+                yield {name: _channels_first(array[index : index + 1]) for name, array in chunk.items()}
 
-    def _layout(self, name: str, frame: Array) -> Array:
-        frame = frame.astype(np.float32)
-        if frame.ndim == 4 and not is_channels_last(self._inputs[name]):
-            frame = frame.transpose(0, 3, 1, 2)
-        return np.ascontiguousarray(frame)
+
+def _channels_first(frame: Array) -> Array:
+    frame = frame.astype(np.float32)
+    return np.ascontiguousarray(frame.transpose(0, 3, 1, 2) if frame.ndim == 4 else frame)
 
 
 def refuse_unlike(data_type: CalibrationDataType, dataset: Any) -> None:

@@ -1,4 +1,4 @@
-"""The full-precision optimized form: the script's normalization in the graph, affine steps folded into kernels.
+"""The full-precision optimized form: the script's modifications in the graph, affine steps folded into kernels.
 
 The rule: a layer's output keeps its tensor name, so ranges, noise and the HN speak of the same places.
 """
@@ -9,66 +9,25 @@ from collections.abc import Sequence
 
 import numpy as np
 import onnx
-from onnx import helper, numpy_helper
+from onnx import numpy_helper
 
-from hefjoin.emulator import exceptions
 from hefjoin.emulator.graph import Array, Graph, attributes, remove_unused
-from hefjoin.emulator.hn import is_channels_last
 from hefjoin.emulator.layers import is_affine
-from hefjoin.emulator.plan import Normalization
+from hefjoin.emulator.modify import Modification, modify
 
 
-def fp_optimize(native: onnx.ModelProto, normalizations: Sequence[Normalization]) -> onnx.ModelProto:
-    """Return a new graph that computes what `native` computes on normalized frames, from raw frames.
+def fp_optimize(native: onnx.ModelProto, modifications: Sequence[Modification]) -> onnx.ModelProto:
+    """Return a new graph that computes, from raw frames, what `native` computes on frames so modified.
 
     Raises:
-        exceptions.AllocatorScriptParserException: A normalization does not fit its input layer.
+        exceptions.AllocatorScriptParserException: A modification does not fit its input or output.
     """
     model = onnx.ModelProto()
     model.CopyFrom(native)
-    for step in normalizations:
-        _insert_normalization(model, step)
+    modify(model, modifications)
     _fold_affine_steps(model)
     remove_unused(model)
     return model
-
-
-def _insert_normalization(model: onnx.ModelProto, step: Normalization) -> None:
-    """Put (x - mean) / std behind an input: a depthwise 1x1 convolution, turned around where channels are last."""
-    graph = Graph(model)
-    if step.input not in {info.name for info in model.graph.input}:
-        raise exceptions.AllocatorScriptParserException(f"normalization: {step.input} is no input layer")
-    shape = graph.shapes[step.input]
-    if len(shape) != 4:
-        raise exceptions.AllocatorScriptParserException(f"normalization: {step.input} has no channels, only features")
-    last = is_channels_last(shape)
-    channels = shape[3] if last else shape[1]
-    if not len(step.mean) == len(step.std) == channels:
-        raise exceptions.AllocatorScriptParserException(
-            f"normalization: {len(step.mean)} means and {len(step.std)} standard deviations, "
-            f"{step.input} has {channels} channels"
-        )
-    scale: Array = 1.0 / np.asarray(step.std, dtype=np.float64)
-    shift: Array = -np.asarray(step.mean, dtype=np.float64) * scale
-    names = [f"{step.target}/kernel", f"{step.target}/bias"]
-    for name, value in zip(names, (scale.reshape(channels, 1, 1, 1), shift), strict=True):
-        model.graph.initializer.append(numpy_helper.from_array(value.astype(np.float32), name))
-    for node in graph.consumers.get(step.input, ()):
-        node.input[:] = [step.target if name == step.input else name for name in node.input]
-    before, after = (f"{step.target}/nchw", f"{step.target}/turned") if last else (step.input, step.target)
-    nodes = [helper.make_node("Conv", [before, *names], [after], step.target, group=channels)]
-    if last:
-        turn, back = ((step.input, before, (0, 3, 1, 2)), (after, step.target, (0, 2, 3, 1)))
-        nodes.insert(0, _transpose(*turn))
-        nodes.append(_transpose(*back))
-    for position, node in enumerate(nodes):
-        model.graph.node.insert(position, node)
-    kind = helper.make_tensor_type_proto(onnx.TensorProto.FLOAT, ["batch" if d < 0 else d for d in shape])
-    model.graph.value_info.append(helper.make_value_info(step.target, kind))
-
-
-def _transpose(source: str, result: str, order: tuple[int, ...]) -> onnx.NodeProto:
-    return helper.make_node("Transpose", [source], [result], f"{result}/transpose", perm=list(order))
 
 
 def _fold_affine_steps(model: onnx.ModelProto) -> None:

@@ -143,6 +143,45 @@ _CONSTANT_TYPES = {
 }
 
 
+CHANNELS_FIRST, CHANNELS_LAST = (0, 3, 1, 2), (0, 2, 3, 1)
+"""The orders of a Transpose that brings an image there."""
+
+
+def channels_first(model: onnx.ModelProto) -> None:
+    """Give every image input the order NCHW, in place, and turn it round for those that read it as NHWC."""
+    graph = Graph(model)
+    for info in reversed(model.graph.input):
+        if not _is_channels_last(graph, info):
+            continue
+        turned = f"{info.name}/channels_last"
+        for reader in graph.consumers.get(info.name, ()):
+            reader.input[:] = [turned if name == info.name else name for name in reader.input]
+        model.graph.node.insert(
+            0, onnx.helper.make_node("Transpose", [info.name], [turned], turned, perm=CHANNELS_LAST)
+        )
+        last = model.graph.value_info.add()
+        last.CopyFrom(info)
+        last.name = turned
+        dims = info.type.tensor_type.shape.dim
+        for axis, source in enumerate(CHANNELS_FIRST):
+            dims[axis].CopyFrom(last.type.tensor_type.shape.dim[source])
+
+
+def _is_channels_last(graph: Graph, info: onnx.ValueInfoProto) -> bool:
+    """Tell the layout of an input: by what the file declares, by the Transposes that read it, else by its shape."""
+    dims = info.type.tensor_type.shape.dim
+    if len(dims) != 4:
+        return False
+    if declared := [axis for axis, dim in enumerate(dims) if dim.denotation == "DATA_CHANNEL"]:
+        return declared == [3]
+    readers = graph.consumers.get(info.name, ())
+    orders = {tuple(attributes(node).get("perm", ())) for node in readers if node.op_type == "Transpose"}
+    if orders and all(node.op_type == "Transpose" for node in readers):
+        return orders == {CHANNELS_FIRST}
+    few = (1, 3, 4)
+    return dims[3].dim_value in few and dims[1].dim_value not in few
+
+
 def remove_unused(model: onnx.ModelProto) -> None:
     """Drop, in place, nodes whose outputs nobody reads and initializers that no node names."""
     graph = model.graph

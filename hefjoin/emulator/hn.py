@@ -1,7 +1,9 @@
 """The HN: the vendor's JSON view of a network, layer by layer.
 
-Shapes are NHWC with a batch of -1; names are `<scope>/<layer>`; a layer's `params` say what its kernel is and
-what it took with it. Source of the keys: a HAR made by DFC 3.33 and the public readers of such files.
+Shapes are NHWC with a batch of -1; names are `<scope>/<layer>`; a layer's `params` say what its kernel is and what it
+took with it. Layers stand behind those that feed them, else in the order of their names; `output` names the readers
+in that order, and `output_shapes` has one shape for each. Source of the keys and of these orders: a HAR made by
+DFC 3.33; of the parameters of types that do not occur in it, the public readers of such files.
 """
 
 from __future__ import annotations
@@ -10,10 +12,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hefjoin.emulator.graph import Graph, attributes
-from hefjoin.emulator.layers import WEIGHTED, Layer
+from hefjoin.emulator.layer_names import in_order
+from hefjoin.emulator.layers import ACTIVATED, WEIGHTED, Layer
 from hefjoin.emulator.translate import Translated
 
 Hn = dict[str, Any]
+
+BORDER = {"transposed": False, "engine": "nn_core", "io_type": "standard"}
+"""What input and output layers have instead of `params`."""
 
 
 def build(translated: Translated, scope: str) -> Hn:
@@ -23,19 +29,13 @@ def build(translated: Translated, scope: str) -> Hn:
     makers |= {info.name: info.name for info in translated.model.graph.input}
     entries: dict[str, dict[str, Any]] = {}
     for info in translated.model.graph.input:
-        shape = _nhwc_of(graph, info.name)
-        entries[info.name] = _entry("input_layer", [], [shape], [shape], [translated.original_names[info.name]])
+        shape = nhwc(graph.shapes[info.name])
+        entries[info.name] = _entry("input_layer", [], [shape], [translated.original_names[info.name]]) | BORDER
     for layer in translated.layers:
         entries[f"{scope}/{layer.name}"] = _layer_entry(graph, layer, scope, makers)
-    order = []
     for index, name in enumerate(graph.outputs, 1):
-        maker, shape = makers[name], nhwc(graph.shapes[name])
-        original = [translated.original_names[name]]
-        entries[f"{scope}/output_layer{index}"] = _entry("output_layer", [maker], [shape], [shape], original)
-        order.append(maker)
-    for name, entry in entries.items():
-        for source in entry["input"]:
-            entries[source]["output"].append(name)
+        shape, original = nhwc(graph.shapes[name]), [translated.original_names[name]]
+        entries[f"{scope}/output_layer{index}"] = _entry("output_layer", [makers[name]], [shape], original) | BORDER
     return {
         "name": scope,
         "net_params": {
@@ -43,12 +43,26 @@ def build(translated: Translated, scope: str) -> Hn:
             "stage": "HN",
             "clusters_placement": [[]],
             "clusters_to_skip": [],
-            "output_layers_order": order,
+            "output_layers_order": [makers[name] for name in graph.outputs],
+            "is_transformer": False,
             "transposed_net": False,
             "net_scopes": [scope],
+            "lora_adapters": [],
         },
-        "layers": entries,
+        "layers": _connected(entries),
     }
+
+
+def _connected(entries: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Return the layers in their order, each with its readers and the shape that each of them reads."""
+    order = in_order({name: entry["input"] for name, entry in entries.items()}, lambda name, _: name)
+    for name in order:
+        for source, shape in zip(entries[name]["input"], entries[name]["input_shapes"], strict=False):
+            entries[source]["output"].append(name)
+            entries[source]["output_shapes"].append(shape)
+    for entry in entries.values():  # what nobody reads: output layers, idle inputs
+        entry["output_shapes"] = entry["output_shapes"] or entry["input_shapes"]
+    return {name: entries[name] for name in order}
 
 
 def input_layers(hn: Hn) -> dict[str, dict[str, Any]]:
@@ -58,7 +72,13 @@ def input_layers(hn: Hn) -> dict[str, dict[str, Any]]:
 
 def output_layers(hn: Hn) -> dict[str, dict[str, Any]]:
     """Return the output layers by name, in the order in which `infer` returns them."""
-    return {name: layer for name, layer in hn["layers"].items() if layer["type"] == "output_layer"}
+    ends = [name for name, layer in hn["layers"].items() if layer["type"] == "output_layer"]
+    ends.sort(key=lambda name: int(name.rpartition("output_layer")[2]))  # one layer may feed several
+    found: dict[str, dict[str, Any]] = {}
+    for feeding in hn["net_params"]["output_layers_order"]:
+        name = next(end for end in ends if end not in found and hn["layers"][end]["input"] == [feeding])
+        found[name] = hn["layers"][name]
+    return found
 
 
 def computing_layers(hn: Hn) -> dict[str, dict[str, Any]]:
@@ -90,47 +110,32 @@ def rename_scopes(hn: Hn, scopes: Mapping[str, str]) -> Hn:
     return {"name": scopes.get(hn["name"], hn["name"]), "net_params": params, "layers": layers}
 
 
-def nhwc(shape: Sequence[int], channels_last: bool = False) -> list[int]:
+def nhwc(shape: Sequence[int]) -> list[int]:
     """Return an ONNX shape as the HN writes it: batch -1, then height, width, features."""
     _, *rest = shape
-    if channels_last or len(rest) < 2:
+    if len(rest) < 2:
         return [-1, *rest]
     channels, *space = rest
     return [-1, *([1] * (2 - len(space))), *space, channels]
 
 
-def is_channels_last(shape: Sequence[int]) -> bool:
-    """Return whether a rank-4 ONNX input is laid out NHWC: few channels last, and not second."""
-    return len(shape) == 4 and shape[3] in (1, 3, 4) and shape[1] not in (1, 3, 4)
-
-
-def _nhwc_of(graph: Graph, name: str) -> list[int]:
-    shape = graph.shapes[name]
-    return nhwc(shape, name not in graph.producer and is_channels_last(shape))
-
-
 def _layer_entry(graph: Graph, layer: Layer, scope: str, makers: Mapping[str, str]) -> dict[str, Any]:
-    prefix = f"{scope}/"
     entry = _entry(
         layer.type,
         [makers[name] for name in layer.inputs],
-        [_nhwc_of(graph, name) for name in layer.inputs],
-        [nhwc(graph.shapes[name]) for name in layer.outputs],
-        [node.name.removeprefix(prefix) for node in layer.nodes],
+        [nhwc(graph.shapes[name]) for name in layer.inputs],
+        [node.name.removeprefix(f"{scope}/") for node in layer.nodes],
     )
-    entry["params"] = _params(graph, layer)
-    return entry
+    return entry | {"params": _params(graph, layer)}
 
 
-def _entry(
-    kind: str, inputs: list[str], input_shapes: list[Any], output_shapes: list[Any], original: list[str]
-) -> dict[str, Any]:
+def _entry(kind: str, inputs: list[str], input_shapes: list[Any], original: list[str]) -> dict[str, Any]:
     return {
         "type": kind,
         "input": inputs,
         "output": [],
         "input_shapes": input_shapes,
-        "output_shapes": output_shapes,
+        "output_shapes": [],
         "original_names": original,
         "compilation_params": {},
         "quantization_params": {},
@@ -138,31 +143,31 @@ def _entry(
 
 
 def _params(graph: Graph, layer: Layer) -> dict[str, Any]:
-    params: dict[str, Any] = {"activation": layer.activation}
+    params: dict[str, Any] = {"activation": layer.activation} if layer.type in ACTIVATED else {}
     given: dict[str, Any] = attributes(layer.main)
+    if layer.type in ("maxpool", "avgpool") and "kernel_shape" in given:
+        params |= {"kernel_shape": [1, *given["kernel_shape"], 1], "strides": _nhwc_pair(given, "strides")}
     if layer.type not in WEIGHTED:
-        if "kernel_shape" in given:
-            params |= {"kernel_shape": [1, *given["kernel_shape"], 1], "strides": _nhwc_pair(given, "strides")}
-        return params
-    kernel = list(graph.shapes[layer.main.input[1]])
+        return params | ({"elementwise_add": False} if layer.type == "normalization" else {})
     params |= {
-        "kernel_shape": _kernel_shape(layer, kernel, given),
+        "kernel_shape": _kernel_shape(layer, list(graph.shapes[layer.main.input[1]]), given),
         "batch_norm": any(node.op_type == "BatchNormalization" for node in layer.nodes),
-        "elementwise_add": layer.elementwise_add,
     }
-    if layer.type != "dense":
-        params |= {
-            "strides": _nhwc_pair(given, "strides"),
-            "dilations": _nhwc_pair(given, "dilations"),
-            "groups": given.get("group", 1),
-        }
-    return params
+    if layer.type == "dense":
+        return params
+    return params | {
+        "elementwise_add": False,
+        "strides": _nhwc_pair(given, "strides"),
+        "dilations": _nhwc_pair(given, "dilations"),
+        "groups": given.get("group", 1),
+    }
 
 
 def _kernel_shape(layer: Layer, kernel: list[int], given: Mapping[str, Any]) -> list[int]:
     """Return (height, width, input features, output features); a dense layer's is (inputs, outputs)."""
     if layer.type == "dense":
-        return kernel[::-1] if given.get("transB") else kernel
+        outputs_first = layer.main.op_type == "Conv" or given.get("transB")
+        return kernel[1::-1] if outputs_first else kernel
     first, second, *space = kernel
     space = [1] * (2 - len(space)) + space
     if layer.type == "deconv":

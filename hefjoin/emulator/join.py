@@ -1,12 +1,13 @@
-"""Join two networks into one: rename what would clash, share the input, leave every computation as it is.
+"""Join two networks into one: rename what would clash, wire them, leave every computation as it is.
 
-The rule: nothing is guessed. Shapes, types and layouts of inputs that are to be shared must be equal; the
-surviving input is the first network's (what the DFC does is not documented, so callers read it back).
+The rule: nothing is guessed. The surviving input of a shared one is the first network's (what the DFC does is not
+documented, so callers read it back). Networks that are quantized already stand side by side only: each has its own
+scale for its input, and one input has one scale.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import onnx
@@ -15,15 +16,26 @@ from onnx import version_converter
 from hefjoin.emulator import exceptions, hn
 from hefjoin.emulator.exposed_definitions import JoinAction
 from hefjoin.emulator.graph import constants_to_initializers, name_nodes, rename_tensors
+from hefjoin.emulator.joined_script import as_part
+from hefjoin.emulator.quantize import Encoding
+from hefjoin.emulator.wiring import Side, Wiring, wiring
+from hefjoin.formats.model_script import Script
+from hefjoin.formats.onnx_file import PROTOBUF_LIMIT_BYTES
+
+Rename = Callable[[str], str]
 
 
 class Network(NamedTuple):
-    """A network on one side of a join."""
+    """A network on one side of a join, as far as it has come."""
 
     model: onnx.ModelProto
     hn: hn.Hn
     merged: dict[str, str]
     """Input layers that earlier joins took away, each with the one that now serves for it."""
+    optimized_by: Script
+    quantized: onnx.ModelProto | None
+    encodings: dict[str, Encoding]
+    statistics: dict[str, list[float]]
 
 
 def renamed(network: Network, names: Mapping[str, str] | str | None) -> Network:
@@ -32,7 +44,24 @@ def renamed(network: Network, names: Mapping[str, str] | str | None) -> Network:
     Raises:
         exceptions.InvalidArgumentsException: A scope does not exist, or the new names are none or clash.
     """
-    scopes = network.hn["net_params"]["net_scopes"]
+    mapping = _new_scopes(network.hn["net_params"]["net_scopes"], names)
+
+    def rename(name: str) -> str:
+        scope, slash, rest = name.partition("/")
+        return f"{mapping.get(scope, scope)}{slash}{rest}"
+
+    return Network(
+        model=_renamed_model(network.model, rename),
+        hn=hn.rename_scopes(network.hn, mapping),
+        merged={rename(gone): rename(survivor) for gone, survivor in network.merged.items()},
+        optimized_by=as_part(network.optimized_by, network.hn, rename),
+        quantized=_renamed_model(network.quantized, rename) if network.quantized is not None else None,
+        encodings={rename(name): code for name, code in network.encodings.items()},
+        statistics={rename(name): values for name, values in network.statistics.items()},
+    )
+
+
+def _new_scopes(scopes: Sequence[str], names: Mapping[str, str] | str | None) -> dict[str, str]:
     if isinstance(names, str):
         if len(scopes) != 1:
             raise exceptions.InvalidArgumentsException(
@@ -49,45 +78,59 @@ def renamed(network: Network, names: Mapping[str, str] | str | None) -> Network:
         raise exceptions.InvalidArgumentsException(f"scope name {odd[0]!r} must be a name without `/`")
     if len(set(new)) != len(new):
         raise exceptions.InvalidArgumentsException(f"scope names overlap: {', '.join(new)}")
+    return mapping
 
-    def rename(name: str) -> str:
-        scope, slash, rest = name.partition("/")
-        return f"{mapping.get(scope, scope)}{slash}{rest}"
 
+def _renamed_model(source: onnx.ModelProto, rename: Rename) -> onnx.ModelProto:
     model = onnx.ModelProto()
-    model.CopyFrom(network.model)
+    model.CopyFrom(source)
     rename_tensors(model.graph, rename)
     for node in model.graph.node:
         node.name = rename(node.name)
-    merged = {rename(gone): rename(survivor) for gone, survivor in network.merged.items()}
-    return Network(model, hn.rename_scopes(network.hn, mapping), merged)
+    return model
 
 
-def join(first: Network, second: Network, action: JoinAction) -> Network:
+def join(first: Network, second: Network, action: JoinAction, details: Mapping[str, Any]) -> Network:
     """Return the joined network. The scopes of the two must already differ; their models are consumed.
 
+    Args:
+        first: The network on the left.
+        second: The one on the right.
+        action: How they are wired.
+        details: `join_action_info`, see `wiring`.
+
     Raises:
-        exceptions.InvalidArgumentsException: The inputs may not be shared, or scopes overlap.
+        exceptions.InvalidArgumentsException: Scopes overlap, layers do not fit together, or the network is too large.
     """
     _refuse_overlap(first.hn, second.hn)
-    shared: dict[str, str] = {}
-    if action is JoinAction.AUTO_JOIN_INPUTS:
-        shared = _shared_input(first, second)
-    wanted = max(_opset(first.model), _opset(second.model))
-    model, other = (_converted(side.model, wanted, side.hn["net_params"]["net_scopes"]) for side in (first, second))
-    rename_tensors(other.graph, lambda name: shared.get(name, name))
-    graph = model.graph
-    graph.node.extend(other.graph.node)
-    graph.initializer.extend(other.graph.initializer)
-    graph.value_info.extend(info for info in other.graph.value_info if info.name not in shared.values())
-    graph.input.extend(info for info in other.graph.input if info.name not in shared.values())
-    graph.output.extend(other.graph.output)
-    _union_of_domains(model, other)
-    model.ir_version = max(model.ir_version, other.ir_version)
-    joined = _join_hn(first.hn, second.hn, shared)
-    graph.name = joined["name"]
+    _refuse_too_large(first.model, second.model)
+    wired = wiring(Side(first.model, first.hn), Side(second.model, second.hn), action, details)
+    joined = _join_hn(first.hn, second.hn, wired)
+    quantized = None
+    if first.quantized is not None and second.quantized is not None:
+        quantized = _merged((first.quantized, first.hn), (second.quantized, second.hn), wired, joined["name"])
+    shared = {gone: source.layer for gone, source in wired.sources.items() if not source.output_layer}
     moved = {gone: shared.get(survivor, survivor) for gone, survivor in second.merged.items()}
-    return Network(model, joined, {**first.merged, **moved, **shared})
+    return Network(
+        model=_merged((first.model, first.hn), (second.model, second.hn), wired, joined["name"]),
+        hn=joined,
+        merged={**first.merged, **moved, **shared},
+        optimized_by=Script((*first.optimized_by.commands, *second.optimized_by.commands)),
+        quantized=quantized,
+        encodings={**first.encodings, **second.encodings},
+        statistics={**first.statistics, **second.statistics},
+    )
+
+
+def input_scales(*networks: Network) -> str:
+    """Return what the inputs of quantized networks are bound to, as the middle of a sentence; nothing for others."""
+    texts = [
+        f"{name} has the scale {code.scale:.6g} and zero point {code.zero_point}"
+        for network in networks
+        for name in hn.input_layers(network.hn)
+        if (code := network.encodings.get(name)) is not None
+    ]
+    return f" ({', '.join(texts)})" if texts else ""
 
 
 def _refuse_overlap(first: hn.Hn, second: hn.Hn) -> None:
@@ -98,38 +141,59 @@ def _refuse_overlap(first: hn.Hn, second: hn.Hn) -> None:
         )
 
 
-def _shared_input(first: Network, second: Network) -> dict[str, str]:
-    inputs = (list(first.model.graph.input), list(second.model.graph.input))
-    if any(len(found) != 1 for found in inputs):
+def _refuse_too_large(first: onnx.ModelProto, second: onnx.ModelProto) -> None:
+    sizes = first.ByteSize(), second.ByteSize()
+    if sum(sizes) > PROTOBUF_LIMIT_BYTES:
         raise exceptions.InvalidArgumentsException(
-            f"auto_join_inputs joins networks with one input each, these have {len(inputs[0])} and {len(inputs[1])}"
+            f"the networks take {sizes[0]:,} and {sizes[1]:,} bytes; a joined one may take {PROTOBUF_LIMIT_BYTES:,}, "
+            "the most that an ONNX graph holds with its weights"
         )
-    (keep,), (drop,) = inputs
-    _one_batch(keep, drop)
-    if keep.type != drop.type:
-        shapes = [
-            hn.input_layers(view)[info.name]["input_shapes"][0] for view, info in ((first.hn, keep), (second.hn, drop))
-        ]
-        raise exceptions.InvalidArgumentsException(
-            f"inputs differ: {keep.name} is {_type_text(keep)}, {drop.name} is {_type_text(drop)} "
-            f"(as layers: {shapes[0]} and {shapes[1]})"
-        )
-    return {drop.name: keep.name}
 
 
-def _type_text(info: onnx.ValueInfoProto) -> str:
-    tensor = info.type.tensor_type
-    kind = onnx.TensorProto.DataType.Name(tensor.elem_type).lower()
-    return f"{kind} {[dim.dim_param or dim.dim_value for dim in tensor.shape.dim]}"
+Part = tuple[onnx.ModelProto, hn.Hn]
 
 
-def _one_batch(keep: onnx.ValueInfoProto, drop: onnx.ValueInfoProto) -> None:
-    """Hold both inputs to the batch of the one network that cannot take another, in place."""
-    batches = [info.type.tensor_type.shape.dim[0] for info in (keep, drop)]
+def _merged(left: Part, right: Part, wired: Wiring, name: str) -> onnx.ModelProto:
+    """Return one graph of two. What it computes is what both did."""
+    wanted = max(_opset(model) for model, _ in (left, right))
+    model, other = (_converted(part, wanted, view["net_params"]["net_scopes"]) for part, view in (left, right))
+    outputs = {
+        layer: _copy(info)
+        for part, view in ((model, left[1]), (other, right[1]))
+        for layer, info in zip(hn.output_layers(view), part.graph.output, strict=True)
+    }
+    if wired.sources:
+        _one_batch(model, other)
+        tensors = {name: source.tensor for name, source in wired.sources.items()}
+        rename_tensors(other.graph, lambda name: tensors.get(name, name))
+    graph = model.graph
+    fed = {info.name for info in graph.input} | {source.tensor for source in wired.sources.values()}
+    graph.node.extend(other.graph.node)
+    graph.initializer.extend(other.graph.initializer)
+    graph.value_info.extend(info for info in other.graph.value_info if info.name not in fed)
+    graph.value_info.extend(info for layer, info in outputs.items() if layer not in wired.output_layers)
+    graph.input.extend(info for info in other.graph.input if info.name not in fed)
+    del graph.output[:]
+    graph.output.extend(outputs[layer] for layer in wired.output_layers)
+    _union_of_domains(model, other)
+    model.ir_version = max(model.ir_version, other.ir_version)
+    graph.name = name
+    return model
+
+
+def _one_batch(model: onnx.ModelProto, other: onnx.ModelProto) -> None:
+    """Hold all inputs to the batch of the one network that cannot take another, in place."""
+    batches = [info.type.tensor_type.shape.dim[0] for part in (model, other) for info in part.graph.input]
     held = next((dim.dim_value for dim in batches if dim.dim_value), None)
     for dim in batches:
-        if held is not None and not dim.dim_value:
+        if held is not None:
             dim.dim_value = held
+
+
+def _copy(info: onnx.ValueInfoProto) -> onnx.ValueInfoProto:
+    copied = onnx.ValueInfoProto()
+    copied.CopyFrom(info)
+    return copied
 
 
 def _converted(model: onnx.ModelProto, opset: int, scopes: Sequence[str]) -> onnx.ModelProto:
@@ -158,18 +222,30 @@ def _union_of_domains(first: onnx.ModelProto, second: onnx.ModelProto) -> None:
     first.opset_import.extend(item for item in second.opset_import if item.domain not in known)
 
 
-def _join_hn(first: hn.Hn, second: hn.Hn, shared: Mapping[str, str]) -> hn.Hn:
+def _join_hn(first: hn.Hn, second: hn.Hn, wired: Wiring) -> hn.Hn:
     layers: dict[str, Any] = {name: {**layer} for name, layer in first["layers"].items()}
+    makers = {gone: source.layer for gone, source in wired.sources.items()}
     for name, layer in second["layers"].items():
-        if name in shared:
-            survivor = layers[shared[name]]
-            survivor["output"] = survivor["output"] + layer["output"]
+        if name in makers:
+            source = wired.sources[name]
+            maker = layers[source.layer]
+            maker["output"] = [item for item in maker["output"] if item != source.output_layer] + layer["output"]
         else:
-            layers[name] = {**layer, "input": [shared.get(item, item) for item in layer["input"]]}
+            layers[name] = {**layer, "input": [makers.get(item, item) for item in layer["input"]]}
+    for source in wired.sources.values():
+        layers.pop(source.output_layer, None)
+    layers = _with_outputs_in_order(layers, wired.output_layers)
     scopes = first["net_params"]["net_scopes"] + second["net_params"]["net_scopes"]
-    order = first["net_params"]["output_layers_order"] + second["net_params"]["output_layers_order"]
+    order = [layers[name]["input"][0] for name in wired.output_layers]
     return {
         "name": "joined_" + "_".join(scopes),
         "net_params": {**first["net_params"], "net_scopes": scopes, "output_layers_order": order},
         "layers": layers,
     }
+
+
+def _with_outputs_in_order(layers: Mapping[str, Any], order: Sequence[str]) -> dict[str, Any]:
+    """Return the layers with each output layer in a place where one stood: readers take their order from there."""
+    names = iter(order)
+    places = [next(names) if layer["type"] == "output_layer" else name for name, layer in layers.items()]
+    return {name: layers[name] for name in places}

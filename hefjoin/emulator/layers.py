@@ -1,7 +1,4 @@
-"""See an ONNX graph as the layers the chip would run.
-
-The chip fuses: a convolution takes its bias, batch normalization and activation with it, and the addition of a
-residual branch. Everything else that computes is a layer of its own; operators that only change a view are none.
+"""See an ONNX graph as the layers of the vendor's HN.
 
 The rules, in the order in which they are tried on each node:
 
@@ -11,18 +8,21 @@ The rules, in the order in which they are tried on each node:
    joins the convolution that feeds it; elsewhere it is a `normalization` layer, which takes the steps behind it.
 3. Point-wise nodes that compute one function of one tensor are one activation, however many nodes it took
    (x·sigmoid(x), x·clip(x+3, 0, 6)/6, the erf form of GELU). It joins the layer that makes the tensor when nobody
-   else reads that tensor; elsewhere it is an `activation` layer.
-4. An addition joins the convolution that feeds it when nobody else reads the convolution's result.
-5. Every other supported operator starts a layer.
+   else reads that tensor and layers of its type take one; elsewhere it is an `activation` layer.
+4. Every other supported operator starts a layer. The addition of a residual branch is one too (`ew_add`): the HAR of
+   DFC 3.33 has it so behind convolutions that nobody else reads, and the compiler fuses it when it optimizes
+   (`pre_quantization_optimization(ew_add_fusing, …)`).
+5. A 1x1 convolution of a 1x1 map is `dense`. Evidence: `osnet_reid/fc49`, OSNet's one linear layer behind 48 such
+   convolutions in its channel gates. A larger kernel stays a convolution (`face_landmarks_lite/conv22`, 3x3).
 
-Layer types are those of the vendor's HN (source: HARs made by DFC 3.33 and the readers of hailo_model_zoo).
+Which types take an activation: those for which public readers of the HN (netron) list one. Names are given by
+`hefjoin.emulator.layer_names`.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import onnx
 
@@ -67,22 +67,25 @@ MAIN: Mapping[str, str] = {
 SUPPORTED = frozenset(MAIN) | VIEWS | AFFINE | UNARY
 WEIGHTED_OPS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 WEIGHTED = frozenset({"conv", "dw", "deconv", "dense"})
-"""Layer types with a kernel; they take affine steps, an activation and an addition with them."""
+"""Layer types with a kernel; they take affine steps and an activation with them."""
+ACTIVATED = WEIGHTED | {
+    "activation", "avgpool", "maxpool", "normalization", "reduce_max", "reduce_mean", "reduce_sum",
+    "ew_add", "ew_div", "ew_max", "ew_min", "ew_mult", "ew_sub",
+}  # fmt: skip
+"""Layer types with an activation; what only moves values has none."""
 
 
 @dataclass
 class Layer:
     """One layer: the ONNX nodes it stands for and the tensors at its borders."""
 
-    name: str
     type: str
     nodes: list[onnx.NodeProto]
     inputs: list[str]
     outputs: list[str]
     activation: str = "linear"
-    elementwise_add: bool = False
-    inner: list[str] = field(default_factory=list)
-    """Tensors inside the layer at which it requantizes: a convolution's result before the addition."""
+    name: str = ""
+    """Without its scope: `conv1`; empty until `layer_names.give_names`."""
 
     @property
     def main(self) -> onnx.NodeProto:
@@ -117,7 +120,6 @@ class _Finder:
         self.graph = graph
         self.found: list[Layer] = []
         self.owner: dict[str, Layer] = {}
-        self.count: Counter[str] = Counter()
         self.regions = pointwise_regions(graph)
 
     def layers(self) -> list[Layer]:
@@ -130,8 +132,6 @@ class _Finder:
             elif root is not None:
                 if self._ends_region(node, root):
                     self._activation(root, self._function(node, root))
-            elif (host := self._takes_addition(node)) is not None:
-                self._absorb_addition(host, node)
             else:
                 self._start(node)
         return self.found
@@ -156,7 +156,6 @@ class _Finder:
             owner is not None
             and owner.type in WEIGHTED | {"normalization"}
             and owner.activation == "linear"
-            and not owner.elementwise_add
             and self.graph.readers(name) == 1
         )
 
@@ -185,9 +184,8 @@ class _Finder:
         inside = {node.name for node in nodes}
         outside = [reader for reader in self.graph.consumers[root] if reader.name not in inside]
         host = self.owner.get(root)
-        name = activation_name([node.op_type for node in nodes])
-        taken = host is not None and (host.activation != "linear" or len(host.outputs) > 1)
-        if host is None or taken or outside or root in self.graph.outputs:
+        name = "relu6" if _is_relu6(self.graph, nodes) else activation_name([node.op_type for node in nodes])
+        if host is None or not _is_open(host) or outside or root in self.graph.outputs:
             layer = self._start(nodes[0], "activation")
             layer.inputs, layer.nodes, layer.outputs = [root], nodes, [nodes[-1].output[0]]
             layer.activation = name
@@ -198,38 +196,9 @@ class _Finder:
             layer.activation = name
         self.owner[nodes[-1].output[0]] = layer
 
-    def _takes_addition(self, node: onnx.NodeProto) -> Layer | None:
-        if node.op_type != "Add" or any(self.graph.is_constant(name) for name in node.input):
-            return None
-        if len({self.graph.shapes.get(name) for name in node.input}) != 1:
-            return None
-        hosts = [
-            owner
-            for name in node.input
-            if (owner := self.owner.get(name)) is not None
-            and owner.type in ("conv", "dw")
-            and owner.activation == "linear"
-            and not owner.elementwise_add
-            and owner.outputs == [name]
-            and self.graph.readers(name) == 1
-        ]
-        return max(hosts, key=self.found.index) if hosts else None
-
-    def _absorb_addition(self, host: Layer, node: onnx.NodeProto) -> None:
-        host.inner.append(host.outputs[0])
-        host.inputs += [name for name in node.input if name != host.outputs[0]]
-        host.elementwise_add = True
-        self._absorb(host, node)
-        # The host now waits for the other branch, so it moves behind the layers that make it.
-        self.found.remove(host)
-        self.found.append(host)
-
     def _start(self, node: onnx.NodeProto, kind: str = "") -> Layer:
-        kind = kind or self._kind(node)
-        self.count[kind] += 1
         layer = Layer(
-            name=f"{kind}{self.count[kind]}",
-            type=kind,
+            type=kind or self._kind(node),
             nodes=[node],
             inputs=[name for name in node.input if name and not self.graph.is_constant(name)],
             outputs=[name for name in node.output if name and self.graph.readers(name)],
@@ -242,8 +211,11 @@ class _Finder:
     def _kind(self, node: onnx.NodeProto) -> str:
         if node.op_type == "Conv":
             group = int(attributes(node).get("group", 1))
-            kernel = self.graph.shapes[node.input[1]]
-            return "dw" if group > 1 and kernel[1] == 1 else "conv"
+            _, depth, *kernel = self.graph.shapes[node.input[1]]
+            if group > 1:
+                return "dw" if depth == 1 else "conv"
+            _, _, *space = self.graph.shapes.get(node.input[0], ())
+            return "dense" if {*kernel, *space} == {1} else "conv"
         if node.op_type in AFFINE and is_affine(self.graph, node):
             return "normalization"
         if node.op_type == "ReduceMean" and _over_space(self.graph, node):
@@ -251,6 +223,11 @@ class _Finder:
         if node.op_type in BINARY and any(self.graph.is_constant(name) for name in node.input):
             return "normalization" if node.op_type in AFFINE else "activation"
         return MAIN.get(node.op_type, "activation")
+
+
+def _is_open(host: Layer) -> bool:
+    """Whether a layer can still take an activation."""
+    return host.type in ACTIVATED and host.activation == "linear" and len(host.outputs) == 1
 
 
 def is_affine(graph: Graph, node: onnx.NodeProto) -> bool:
@@ -284,7 +261,9 @@ def pointwise_regions(graph: Graph) -> dict[str, str]:
             outside = any(roots.get(reader.output[0]) != root for reader in graph.consumers.get(name, ()))
             if outside or name in graph.outputs:
                 escapes.setdefault(root, []).append(name)
-        more = {name for names in escapes.values() if len(names) > 1 for name in names} - borders
+        several = {root for root, names in escapes.items() if len(names) > 1}
+        forks = {name for name, root in roots.items() if root in several and graph.readers(name) > 1}
+        more = ({name for root in several for name in escapes[root]} | forks) - borders
         if not more:
             return roots
         borders |= more
@@ -324,6 +303,11 @@ def _over_space(graph: Graph, node: onnx.NodeProto) -> bool:
         axes = graph.constant(node.input[1]).tolist()
     rank = len(graph.shapes.get(node.input[0], ()))
     return axes is not None and sorted(axis % rank for axis in axes) == [2, 3]
+
+
+def _is_relu6(graph: Graph, nodes: list[onnx.NodeProto]) -> bool:
+    limits = nodes[0].input[1:] if [node.op_type for node in nodes] == ["Clip"] else []
+    return all(map(graph.is_scalar, limits)) and [graph.constant(name).item() for name in limits] == [0, 6]
 
 
 def activation_name(operators: list[str]) -> str:

@@ -6,191 +6,261 @@ emulated, or is refused. None that would change numbers is passed over.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
-from typing import cast
+from typing import Any
 
-from hefjoin.emulator import exceptions
+from hefjoin.emulator import exceptions, hn
+from hefjoin.emulator.exposed_definitions import States
+from hefjoin.emulator.host import HostStep
+from hefjoin.emulator.log import say
+from hefjoin.emulator.modifications import Modifications
+from hefjoin.emulator.modify import Modification
 from hefjoin.emulator.quantize import MODES, Mode
-from hefjoin.formats.model_script import Command, Glob, Script, Value
+from hefjoin.emulator.reader import Reader, numbers
+from hefjoin.formats.model_script import Command, Script
 from hefjoin.formats.model_script_commands import COMMANDS
 
 DEFAULT_CALIBSET_SIZE = 64
 """Entries used when the script names no number (DFC 3.28–3.33 behave so)."""
+LOWEST_LEVEL, HIGHEST_LEVEL = -100, 4
+MOST_COMPRESSION = 5
 
 
 @dataclass(frozen=True)
-class Normalization:
-    """(x - mean) / std behind one input layer, per channel on the scale of the raw frames."""
+class Clipping:
+    """How a layer's range is to be chosen."""
 
-    target: str
-    input: str
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
+    mode: str
+    """`percentile`: the values are percentages of the layer's values, 0–100; `manual`: they are the range itself."""
+    low: float
+    high: float
 
 
 @dataclass
 class Plan:
     """The effective content of a script."""
 
-    normalizations: list[Normalization] = field(default_factory=list)
+    modifications: list[Modification] = field(default_factory=list)
+    """In the order of the script."""
+    host_steps: list[HostStep] = field(default_factory=list)
     modes: dict[str, Mode] = field(default_factory=dict)
     """Bits by layer name."""
+    clipping: dict[str, Clipping] = field(default_factory=dict)
+    """By layer name."""
     calibset_size: int = DEFAULT_CALIBSET_SIZE
+    batch_size: int | None = None
     optimization_level: int | None = None
+    compression_level: int = 0
+    """Twenty percent of the weights in 4 bits for each."""
+    four_bit_ratio: float | None = None
+    """Share of the weights in 4 bits, 0–1; it goes before `compression_level`."""
+    equalization: bool | None = None
+    bias_correction: bool | None = None
+    """Said by name, whatever the level; None leaves it to the level."""
+    seed: int | None = None
     single_context: bool = False
     not_emulated: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
 
 def plan(
-    script: Script,
-    scopes: Sequence[str],
-    inputs: Sequence[str],
-    layers: Iterable[str],
-    merged: Mapping[str, str] | None = None,
+    script: Script, view: hn.Hn, merged: Mapping[str, str] | None = None, files: Mapping[str, Any] | None = None
 ) -> Plan:
     """Return what a script asks for.
 
     Args:
         script: The commands.
-        scopes: Scopes of the network; an unscoped name belongs to the only one.
-        inputs: Input layers, scoped.
-        layers: All layers, scoped.
+        view: The HN of the network, without what the script makes of it.
         merged: Input layers that a join took away, each with the one that now serves for it.
+        files: Content of the configurations that the script names, by the path it gives.
 
     Raises:
         exceptions.AllocatorScriptParserException: A command names what is not there, or changes numbers in a way
             that is not emulated. All such commands are listed.
     """
-    reader = _Reader(scopes, inputs, list(layers), merged or {})
-    reader.add_layers(script)
+    modifications = Modifications(view, merged or {}, files or {})
+    modifications.add_layers(script)
+    steering = _Steering(view, merged or {})
+    steering.layers, steering.problems = modifications.layers, modifications.problems
     for command in script.commands:
-        reader.read(command)
-    reader.settle_merged_inputs()
-    if reader.problems:
-        raise exceptions.AllocatorScriptParserException("\n".join(reader.problems))
-    return reader.plan
+        if not modifications.acts(command) and not steering.acts(command):
+            steering.keep(command)
+    modifications.settle_merged_inputs()
+    if steering.problems:
+        raise exceptions.AllocatorScriptParserException("\n".join(steering.problems))
+    found = steering.plan
+    found.modifications, found.host_steps = modifications.steps, modifications.host_steps
+    found.warnings += modifications.warnings
+    found.not_emulated += modifications.not_emulated
+    return found
 
 
-class _Reader:
-    def __init__(
-        self, scopes: Sequence[str], inputs: Sequence[str], layers: list[str], merged: Mapping[str, str]
-    ) -> None:
-        self.scopes = scopes
-        self.inputs = inputs
-        self.layers = layers
-        self.merged = merged
-        self.on_merged: list[tuple[Command, Normalization]] = []
+def after_optimization(script: Script, applied: Script, state: States) -> Script:
+    """Return the script as a runner keeps it that has optimized by another one already.
+
+    Args:
+        script: What is to be loaded.
+        applied: What the network was optimized by; empty before that.
+        state: Of the runner.
+
+    Raises:
+        exceptions.AllocatorScriptParserException: Commands that are not among those applied would change numbers.
+    """
+    if state is States.HAILO_MODEL:
+        return script
+    is_done = ("modification",) if state is States.FP_OPTIMIZED_MODEL else ("modification", "optimization")
+    late = [command for command in script.commands if COMMANDS[command.name].stage in is_done]
+    if new := [command for command in late if command not in applied.commands]:
+        raise exceptions.AllocatorScriptParserException(
+            "\n".join(f"{c.where}: `{c}` comes too late, the model is a {state.value}; load it before" for c in new)
+        )
+    if late:
+        say(f"{len(late)} commands have acted already and are not applied again, `{late[0]}` first", "warning")
+    if state is not States.FP_OPTIMIZED_MODEL:
+        return script
+    kept = applied.stage("modification").commands
+    return Script((*kept, *(command for command in script.commands if command not in kept)))
+
+
+class _Steering(Reader):
+    """Reads the commands that steer quantization, and the few of the compiler's that mean something here."""
+
+    def __init__(self, view: hn.Hn, merged: Mapping[str, str]) -> None:
+        super().__init__(view, merged)
         self.plan = Plan()
-        self.problems: list[str] = []
 
-    def add_layers(self, script: Script) -> None:
-        """Make the layers that the script adds known to its selectors, wherever in it they stand."""
-        for command in script.commands:
-            if command.name == "normalization":
-                self.layers += map(self._scoped, command.targets)
-
-    def read(self, command: Command) -> None:
-        act = getattr(self, f"_{command.name}", None)
-        if act is not None:
-            act(command)
-        elif COMMANDS[command.name].stage == "compilation":
+    def keep(self, command: Command) -> None:
+        """List a command that is for the real compiler only, and refuse any other."""
+        if COMMANDS[command.name].stage == "compilation":
             self.plan.not_emulated.append(str(command))
         else:
-            self._refuse(command, "changes numbers in a way that the emulator does not know yet")
-
-    def _refuse(self, command: Command, why: str) -> None:
-        self.problems.append(f"{command.where}: `{command.name}` {why}")
-
-    def _scoped(self, name: str) -> str:
-        return name if "/" in name or len(self.scopes) != 1 else f"{self.scopes[0]}/{name}"
-
-    def _select(self, command: Command, selector: object) -> list[str]:
-        wanted = selector if isinstance(selector, tuple) else (selector,)
-        found: list[str] = []
-        for item in wanted:
-            if isinstance(item, Glob):
-                pattern = item if "/" in item else f"*/{item}"
-                matches = [name for name in self.layers if fnmatchcase(name, pattern) or item == "*"]
-            else:
-                matches = [name for name in self.layers if name == self._scoped(str(item))]
-            if not matches:
-                self._refuse(command, f"selects {item!s}, which is no layer of the network")
-            found += matches
-        return found
-
-    def _normalization(self, command: Command) -> None:
-        if len(command.args) not in (2, 3) or not all(map(_are_numbers, command.args[:2])):
-            self._refuse(command, "takes [means], [standard deviations] and, optionally, an input layer")
-            return
-        mean, std = (tuple(map(float, cast(tuple[float, ...], values))) for values in command.args[:2])
-        named = [self._scoped(str(command.args[2]))] if len(command.args) == 3 else list(self.inputs)
-        if unknown := [name for name in named if name not in self.inputs and name not in self.merged]:
-            self._refuse(command, f"names {unknown[0]}; the input layers are {', '.join(self.inputs)}")
-        elif len(named) != len(command.targets):
-            self._refuse(command, f"makes {len(command.targets)} layers for {len(named)} inputs")
-        elif taken := [name for name in map(self._scoped, command.targets) if self.layers.count(name) > 1]:
-            self._refuse(command, f"makes {taken[0]}, and there is a layer of that name")
-        elif min(std, default=0) <= 0:
-            self._refuse(command, "needs standard deviations above zero")
-        else:
-            for target, source in zip(command.targets, named, strict=True):
-                self._add_normalization(command, Normalization(self._scoped(target), source, mean, std))
-
-    def settle_merged_inputs(self) -> None:
-        """Accept a normalization on an input that a join took away, where it repeats the survivor's."""
-        for command, step in self.on_merged:
-            survivor = self.merged[step.input]
-            known = {item.input: (item.mean, item.std) for item in self.plan.normalizations}
-            if known.get(survivor) != (step.mean, step.std):
-                self._refuse(command, f"names {step.input}, which was joined into {survivor}, with other values")
-            else:
-                self.plan.warnings.append(
-                    f"{step.input} was joined into {survivor}; its equal normalization is passed over here. "
-                    "What the DFC does with such a line is not known: name the surviving input only."
-                )
-
-    def _add_normalization(self, command: Command, step: Normalization) -> None:
-        if step.input in self.merged:
-            self.on_merged.append((command, step))
-        elif any(step.input == known.input for known in self.plan.normalizations):
-            self._refuse(command, f"normalizes {step.input} a second time")
-        else:
-            self.plan.normalizations.append(step)
+            self.refuse(command, "changes numbers in a way that the emulator does not know yet")
 
     def _quantization_param(self, command: Command) -> None:
-        mode = command.get("precision_mode")
-        others = [key for key, _ in command.kwargs if key != "precision_mode"]
-        if others or len(command.args) != 1:
-            self._refuse(command, f"is emulated for one selector and precision_mode only, not {', '.join(others)}")
-        elif str(mode) not in MODES:
-            self._refuse(command, f"has no precision_mode {mode}; Hailo-8 has {', '.join(MODES)}")
+        if len(command.args) != 1 or not command.kwargs:
+            self.refuse(command, "takes one selector, and what to set for it")
+            return
+        selected = self.select(command, command.args[0])
+        for keyword, value in command.kwargs:
+            if keyword == "precision_mode":
+                self._precision(command, selected, str(value))
+            elif keyword == "force_range_out":
+                self._force_range(command, selected)
+            elif keyword == "bias_mode":
+                self.plan.not_emulated.append(f"{command}: biases have 32 bits here in any mode")
+            else:
+                self.refuse(command, f"is not emulated with {keyword}")
+
+    def _precision(self, command: Command, selected: list[str], mode: str) -> None:
+        if mode not in MODES:
+            self.refuse(command, f"has no precision_mode {mode}; Hailo-8 has {', '.join(MODES)}")
+            return
+        if mode != "a8_w8" and selected and all("/output_layer" in name for name in selected):
+            self.refuse(command, "on an output layer is emulated for a8_w8 only")
+        self.plan.modes.update(dict.fromkeys(selected, MODES[mode]))
+
+    def _force_range(self, command: Command, selected: list[str]) -> None:
+        self._clip(command, selected, "manual", numbers(command.get("force_range_out")), "force_range_out")
+
+    def _clip(self, command: Command, selected: list[str], mode: str, values: tuple[float, ...], keyword: str) -> None:
+        is_percentile = mode == "percentile"
+        if len(values) != 2 or values[0] >= values[1]:
+            self.refuse(command, f"needs {keyword}=[low, high], low below high; has {list(values)}")
+        elif is_percentile and not 0 <= values[0] < values[1] <= 100:
+            self.refuse(command, f"needs percentages of 0–100 in {keyword}, has {list(values)}")
         else:
-            selected = self._select(command, command.args[0])
-            if mode != "a8_w8" and selected and all("/output_layer" in name for name in selected):
-                self._refuse(command, "on an output layer is emulated for a8_w8 only")
-            self.plan.modes.update(dict.fromkeys(selected, MODES[str(mode)]))
+            self.plan.clipping.update(dict.fromkeys(selected, Clipping(mode, *values)))
 
     def _model_optimization_config(self, command: Command) -> None:
-        if command.args != ("calibration",):
-            self._refuse(command, f"({', '.join(map(str, command.args))}, …) is not emulated yet")
+        match command.args:
+            case ("calibration",):
+                self._calibration(command)
+            case ("compression_params",):
+                self._compression(command)
+            case ("checker_cfg",):
+                self.plan.not_emulated.append(str(command))  # it judges, and changes nothing
+            case ("globals",) if self._is_neutral(command, multiproc_policy=None, output_encoding_vector="disabled"):
+                self.plan.not_emulated.append(str(command))
+            case ("negative_exponent",) if self._is_neutral(command, layers=None, rank="0"):
+                self.plan.not_emulated.append(f"{command}: the emulator has no negative exponents")
+            case ("globals" | "negative_exponent",):
+                self.refuse(command, f"({command.args[0]}, …) is not emulated with these values")
+            case _:
+                self.refuse(command, f"({', '.join(map(str, command.args))}, …) is not emulated")
+
+    def _is_neutral(self, command: Command, **neutral: str | None) -> bool:
+        """Return whether every keyword is one of `neutral` and has the value that changes nothing; None is any."""
+        return all(
+            key in neutral and (neutral[key] is None or str(value) == neutral[key]) for key, value in command.kwargs
+        )
+
+    def _calibration(self, command: Command) -> None:
+        if self.only(command, "calibset_size", "batch_size"):
+            self.plan.calibset_size = self.whole(command, "calibset_size", 1) or self.plan.calibset_size
+            self.plan.batch_size = self.whole(command, "batch_size", 1) or self.plan.batch_size
+
+    def _compression(self, command: Command) -> None:
+        if not self.only(command, "auto_4bit_weights_ratio"):
             return
-        size = command.get("calibset_size", self.plan.calibset_size)
-        if others := [key for key, _ in command.kwargs if key not in ("calibset_size", "batch_size")]:
-            self._refuse(command, f"(calibration, …) is not emulated with {', '.join(others)}")
-        elif not isinstance(size, int) or size < 1:
-            self._refuse(command, f"needs a calibset_size of at least 1, has {size}")
+        ratio = command.get("auto_4bit_weights_ratio")
+        if isinstance(ratio, bool) or not isinstance(ratio, int | float) or not 0 <= ratio <= 1:
+            self.refuse(command, f"needs an auto_4bit_weights_ratio of 0–1, has {ratio}")
         else:
-            self.plan.calibset_size = size
+            self.plan.four_bit_ratio = float(ratio)
 
     def _model_optimization_flavor(self, command: Command) -> None:
-        level = command.get("optimization_level")
-        if command.get("compression_level", 0) != 0:
-            self._refuse(command, "with a compression_level is not emulated yet")
-        elif isinstance(level, int):
-            self.plan.optimization_level = level
+        level = self.whole(command, "optimization_level", LOWEST_LEVEL, HIGHEST_LEVEL)
+        compression = self.whole(command, "compression_level", 0, MOST_COMPRESSION)
+        batch_size = self.whole(command, "batch_size", 1)
+        plan = self.plan
+        plan.optimization_level = plan.optimization_level if level is None else level
+        plan.compression_level = plan.compression_level if compression is None else compression
+        plan.batch_size = plan.batch_size if batch_size is None else batch_size
+
+    def _pre_quantization_optimization(self, command: Command) -> None:
+        feature = str(command.args[0]) if len(command.args) == 1 else ""
+        if feature == "equalization":
+            if self.only(command, "policy"):
+                self.plan.equalization = self.is_enabled(command)
+        elif feature == "activation_clipping":
+            self._activation_clipping(command)
+        elif not self._is_switched_off(command):
+            self.refuse(command, f"({feature or '?'}, …) is not emulated; policy=disabled and mode=disabled are")
+
+    def _activation_clipping(self, command: Command) -> None:
+        if not self.only(command, "layers", "mode", "clipping_values"):
+            return
+        mode = str(command.get("mode"))
+        selected = self.select(command, command.get("layers") or ())
+        if mode == "disabled":
+            for layer in selected:
+                self.plan.clipping.pop(layer, None)
+        elif mode not in ("percentile", "manual"):
+            self.refuse(command, f"(activation_clipping, …) is emulated in percentile and manual mode, not in {mode}")
+        elif command.get("layers") is None:
+            self.refuse(command, "(activation_clipping, …) needs layers=[…]")
+        else:
+            self._clip(command, selected, mode, numbers(command.get("clipping_values")), "clipping_values")
+
+    def _post_quantization_optimization(self, command: Command) -> None:
+        feature = str(command.args[0]) if len(command.args) == 1 else ""
+        if feature == "bias_correction":
+            if self.only(command, "policy"):
+                self.plan.bias_correction = self.is_enabled(command)
+        elif not self._is_switched_off(command):
+            self.refuse(
+                command,
+                f"({feature or '?'}, …) trains, which the emulator does not; for its own reconstruction set "
+                "model_optimization_flavor(optimization_level=2)",
+            )
+
+    def _is_switched_off(self, command: Command) -> bool:
+        """Return whether a command switches off what the emulator does not do; it is listed then."""
+        is_off = len(command.args) == 1 and "disabled" in (command.get("policy"), command.get("mode"))
+        if is_off:
+            self.plan.not_emulated.append(str(command))
+        return is_off
 
     def _context_switch_param(self, command: Command) -> None:
         self.plan.single_context = str(command.get("mode")) == "disabled"
@@ -198,8 +268,6 @@ class _Reader:
             self.plan.not_emulated.append(str(command))
 
     def _set_seed(self, command: Command) -> None:
-        self.plan.not_emulated.append(str(command))  # nothing here is random
-
-
-def _are_numbers(value: Value) -> bool:
-    return isinstance(value, tuple) and all(isinstance(item, int | float) for item in value)
+        if command.get("seed") is None:
+            self.refuse(command, "needs seed=<whole number>")
+        self.plan.seed = self.whole(command, "seed", 0)

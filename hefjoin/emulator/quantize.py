@@ -67,10 +67,10 @@ def encoding(low: float, high: float, bits: int) -> Encoding:
 
 
 def quantized_tensors(model: onnx.ModelProto) -> list[str]:
-    """Return the tensors that a layer hands on: inputs, layer outputs, and what requantizes inside a layer."""
+    """Return the tensors that are handed on between layers: inputs and layer outputs."""
     names = [info.name for info in model.graph.input]
     for layer in find_layers(model):
-        names += [*layer.inner, *layer.outputs]
+        names += layer.outputs
     return names
 
 
@@ -112,7 +112,7 @@ class _Writer:
         for layer in self.layers:
             bits = self._mode(layer).activation_bits
             kept = found.get(layer.inputs[0]) if self._moves_only(layer) else None
-            for name in (*layer.inner, *layer.outputs):
+            for name in layer.outputs:
                 found[name] = kept or encoding(*ranges[name], bits)
         return found
 

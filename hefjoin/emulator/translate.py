@@ -21,11 +21,13 @@ from hefjoin.emulator import exceptions
 from hefjoin.emulator.graph import (
     Graph,
     attributes,
+    channels_first,
     constants_to_initializers,
     name_nodes,
     remove_unused,
     rename_tensors,
 )
+from hefjoin.emulator.layer_names import give_names
 from hefjoin.emulator.layers import Layer, find_layers, unsupported
 from hefjoin.formats import onnx_file
 from hefjoin.sessions import open_session
@@ -78,6 +80,7 @@ def translate(
     if start_nodes or end_nodes:
         model = _cut(model, start_nodes, end_nodes)
     _fix_shapes(model, input_shapes or {})
+    channels_first(model)
     model = _fold(model)
     remove_unused(model)
     _refuse_unsupported(model, path.stem)
@@ -332,12 +335,12 @@ def _free_resize(graph: Graph, node: onnx.NodeProto) -> np.ndarray | None:
 
 def _named_after_layers(model: onnx.ModelProto, scope: str) -> Translated:
     layers = find_layers(model)
+    give_names(layers)
     names = {info.name: f"{scope}/input_layer{index}" for index, info in enumerate(model.graph.input, 1)}
     original = {new: old for old, new in names.items()}
     for layer in layers:
-        layer_name = layer.name
         for index, output in enumerate(layer.outputs):
-            names[output] = f"{scope}/{layer_name}" + (f":{index}" if index else "")
+            names[output] = f"{scope}/{layer.name}" + (f":{index}" if index else "")
     original.update({names[info.name]: info.name for info in model.graph.output})
 
     def rename(old: str) -> str:
@@ -347,7 +350,6 @@ def _named_after_layers(model: onnx.ModelProto, scope: str) -> Translated:
     for layer in layers:
         layer.inputs = [rename(name) for name in layer.inputs]
         layer.outputs = [rename(name) for name in layer.outputs]
-        layer.inner = [rename(name) for name in layer.inner]
     for node in model.graph.node:
         node.name = f"{scope}/{node.name}"
     model.graph.name = scope

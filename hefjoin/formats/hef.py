@@ -16,12 +16,23 @@ from hefjoin.errors import InputError
 from hefjoin.formats import hef_container, hef_wire
 from hefjoin.formats import hef_messages as messages
 from hefjoin.formats.hef_container import Container, Parts
-from hefjoin.formats.hef_emulated import EMULATOR_SUFFIX, Edge, write_emulated
+from hefjoin.formats.hef_emulated import EMULATOR_SUFFIX, Edge, HostStep, write_emulated
 from hefjoin.formats.hef_groups import NetworkGroup, read_group
 from hefjoin.formats.hef_ops import HostOp
 from hefjoin.formats.hef_streams import Rules, Stream
 
-__all__ = ["Edge", "Hef", "HostOp", "NetworkGroup", "Parts", "Stream", "read", "resource", "write_emulated"]
+__all__ = [
+    "Edge",
+    "Hef",
+    "HostOp",
+    "HostStep",
+    "NetworkGroup",
+    "Parts",
+    "Stream",
+    "read",
+    "resource",
+    "write_emulated",
+]
 
 ARCHITECTURES = {
     **dict.fromkeys((0, 1, 2, 101, 102), "HAILO8"),

@@ -11,7 +11,7 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hefjoin.formats import hef_container, hef_wire
 from hefjoin.formats import hef_messages as messages
@@ -19,9 +19,21 @@ from hefjoin.formats import hef_messages as messages
 EMULATOR_SUFFIX = "-emulator"
 
 FORMAT_VERSION = 5
-EXTENSIONS = {"IS_MULTI_CONTEXTS": 4, "PERIPH_CALCULATION_IN_HAILORT": 26, "EXTERNAL_RESOURCES": 31}
+EXTENSIONS = {
+    "IS_MULTI_CONTEXTS": 4,
+    "HAILO_NET_FLOW": 13,
+    "HAILO_NET_FLOW_ARGMAX": 21,
+    "HAILO_NET_FLOW_SOFTMAX": 22,
+    "PERIPH_CALCULATION_IN_HAILORT": 26,
+    "HAILO_NET_FLOW_YOLOV8_NMS": 27,
+    "EXTERNAL_RESOURCES": 31,
+}
 NETWORK_NAMES = 8
-NHWC, NC = 0, 2
+NHWC, NHCW, NC = 0, 1, 2
+PAD_NHWC, PAD_NHW, PAD_NC = 1, 5, 6
+PAD_FLOAT32 = 3
+BBOX_BYTES = 20
+SOFTMAX = 1
 NAME_LIMIT_BYTES = 127
 UINT16_MAX = 65535
 
@@ -42,6 +54,19 @@ class Edge:
     """One of the network names; the first where it is empty."""
 
 
+@dataclass(frozen=True)
+class HostStep:
+    """Post-processing that HailoRT does on the host, with outputs that it takes the place of.
+
+    The pad of an output, by which an op names it, is its place among the outputs, from 1.
+    """
+
+    name: str
+    takes: tuple[int, ...]
+    """Places of outputs, from 0."""
+    op: messages.NmsOp | messages.LogitsOp
+
+
 def write_emulated(
     *,
     group: str,
@@ -51,6 +76,7 @@ def write_emulated(
     contexts: int,
     sdk_version: str,
     resources: Mapping[str, bytes],
+    host_steps: Sequence[HostStep] = (),
 ) -> bytes:
     """Return the bytes of a HEF with one network group, container version 3.
 
@@ -62,19 +88,21 @@ def write_emulated(
         contexts: how many contexts the group is said to need; those between the first and the last are empty.
         sdk_version: of the emulator, ends in `-emulator`.
         resources: stored as external resources.
+        host_steps: what the host does with outputs; a resource computes it.
 
     Raises:
         ValueError: HailoRT would refuse or misread such a file; all reasons are listed.
     """
     problems = list(_problems(group, networks, inputs, outputs, contexts, sdk_version))
+    problems += _host_problems(outputs, host_steps)
     if problems:
         raise ValueError(f"network group {group!r}: " + "; ".join(problems))
     names = sorted(resources)
     offsets = itertools.accumulate((len(resources[name]) for name in names), initial=0)
     description = messages.Hef(
         header=messages.Header(sdk_version_str=sdk_version, version=FORMAT_VERSION),
-        network_groups=(_group(group, networks, inputs, outputs, contexts),),
-        extensions=_extensions(contexts, has_resources=bool(resources)),
+        network_groups=(_group(group, networks, inputs, outputs, contexts, host_steps),),
+        extensions=_extensions(contexts, host_steps, has_resources=bool(resources)),
         optional_extensions=(messages.Extension(NETWORK_NAMES, "MULTI_NETWORK_VARIABLE_BATCH_SIZE"),),
         external_resources=tuple(
             messages.ExternalResource(offset, len(resources[name]), name)
@@ -84,8 +112,15 @@ def write_emulated(
     return hef_container.pack(hef_wire.encode(description), resources)
 
 
-def _extensions(contexts: int, *, has_resources: bool) -> tuple[messages.Extension, ...]:
+def _extensions(
+    contexts: int, host_steps: Sequence[HostStep], *, has_resources: bool
+) -> tuple[messages.Extension, ...]:
+    logits = {step.op.type for step in host_steps if isinstance(step.op, messages.LogitsOp)}
     needed = {
+        "HAILO_NET_FLOW": bool(host_steps),
+        "HAILO_NET_FLOW_ARGMAX": bool(logits - {SOFTMAX}),
+        "HAILO_NET_FLOW_SOFTMAX": SOFTMAX in logits,
+        "HAILO_NET_FLOW_YOLOV8_NMS": any(isinstance(step.op, messages.NmsOp) for step in host_steps),
         "PERIPH_CALCULATION_IN_HAILORT": True,
         "IS_MULTI_CONTEXTS": contexts > 1,
         "EXTERNAL_RESOURCES": has_resources,
@@ -94,13 +129,23 @@ def _extensions(contexts: int, *, has_resources: bool) -> tuple[messages.Extensi
 
 
 def _group(
-    name: str, networks: Sequence[str], inputs: Sequence[Edge], outputs: Sequence[Edge], contexts: int
+    name: str,
+    networks: Sequence[str],
+    inputs: Sequence[Edge],
+    outputs: Sequence[Edge],
+    contexts: int,
+    host_steps: Sequence[HostStep],
 ) -> messages.NetworkGroup:
-    order = tuple(edge.name for edge in outputs)
+    order = _order(outputs, host_steps)
+    by_boxes = {place for step in host_steps if isinstance(step.op, messages.NmsOp) for place in step.takes}
+    pads = {place: place + 1 for step in host_steps for place in step.takes}
     into = tuple(_edge(edge, 0, networks, index) for index, edge in enumerate(inputs))
-    out = tuple(_edge(edge, 1, networks, index) for index, edge in enumerate(outputs, start=len(inputs)))
+    out = tuple(
+        replace(_edge(edge, 1, networks, len(inputs) + place, is_row_wise=place in by_boxes), pad_index=pads.get(place))
+        for place, edge in enumerate(outputs)
+    )
     last = contexts - 1
-    return messages.NetworkGroup(
+    core = messages.NetworkGroup(
         metadata=messages.NetworkGroupMetadata(network_group_name=name),
         contexts=tuple(
             messages.Context(
@@ -115,9 +160,53 @@ def _group(
         sorted_outputs_order=order,
         networks_names=tuple(networks),
     )
+    if not host_steps:
+        return core
+    first = len(outputs) + 1
+    ops = [_op(step, outputs, first + place, first + len(host_steps)) for place, step in enumerate(host_steps)]
+    core_pads = tuple(messages.Pad(index=pad, name=outputs[place].name) for place, pad in pads.items())
+    return replace(
+        core,
+        contexts=(),
+        ops=(messages.Op(core_op=core, output_pads=core_pads), *ops),
+        pad_edges=tuple(
+            messages.PadEdge(src=pads[place], dst=first + len(host_steps) + place)
+            for step in host_steps
+            for place in step.takes
+        ),
+    )
 
 
-def _edge(edge: Edge, direction: int, networks: Sequence[str], sys_index: int) -> messages.EdgeLayer:
+def _order(outputs: Sequence[Edge], host_steps: Sequence[HostStep]) -> tuple[str, ...]:
+    names = {place: edge.name for place, edge in enumerate(outputs)}
+    for step in host_steps:
+        for place in step.takes:
+            del names[place]
+        names[min(step.takes)] = step.name
+    return tuple(names[place] for place in sorted(names))
+
+
+def _op(step: HostStep, outputs: Sequence[Edge], result: int, first_input: int) -> messages.Op:
+    """Return the message of a step, as those in the vendor's HEFs: a pad for each output that it takes."""
+    taken = tuple(
+        messages.Pad(index=first_input + place, name=f"{step.name}_{first_input + place}") for place in step.takes
+    )
+    pad = messages.Pad(index=result, name=step.name, format_type=PAD_FLOAT32)
+    if isinstance(step.op, messages.NmsOp):
+        shape = messages.NmsShape(step.op.classes, step.op.max_proposals_per_class, BBOX_BYTES, 1)
+        return messages.Op(step.name, taken, (replace(pad, nms_shape=shape),), nms_op=step.op)
+    edge = outputs[step.takes[0]]
+    height, width, features = (1, 1, *edge.shape)[-3:]
+    is_softmax = step.op.type == SOFTMAX
+    features = features if is_softmax else 1
+    order = PAD_NC if len(edge.shape) == 1 else PAD_NHWC if is_softmax else PAD_NHW
+    whole = messages.TensorShape(height, height, width, width, features, features)
+    return messages.Op(step.name, taken, (replace(pad, format_order=order, tensor_shape=whole),), logits_op=step.op)
+
+
+def _edge(
+    edge: Edge, direction: int, networks: Sequence[str], sys_index: int, is_row_wise: bool = False
+) -> messages.EdgeLayer:
     height, width, features = (1, 1, *edge.shape)[-3:]
     buffer_bytes, buffers = _buffers(edge)
     base = messages.EdgeLayerBase(
@@ -127,7 +216,7 @@ def _edge(edge: Edge, direction: int, networks: Sequence[str], sys_index: int) -
         padded_width=width,
         features=features,
         padded_features=features,
-        format=NHWC if len(edge.shape) == 3 else NC,
+        format=NC if len(edge.shape) == 1 else NHCW if is_row_wise else NHWC,
         sys_index=sys_index,
         core_bytes_per_buffer=buffer_bytes,
         core_buffers_per_frame=buffers,
@@ -179,6 +268,19 @@ def _problems(
     for what, some in (("input", inputs), ("output", outputs)):
         served = {edge.network or next(iter(networks), "") for edge in some}
         yield from (f"network {network!r} has no {what}" for network in networks if network not in served)
+
+
+def _host_problems(outputs: Sequence[Edge], host_steps: Sequence[HostStep]) -> Iterator[str]:
+    for step in host_steps:
+        if not step.takes or not set(step.takes) <= set(range(len(outputs))):
+            yield f"{step.name} takes {step.takes} of {len(outputs)} outputs"
+    taken = Counter(place for step in host_steps for place in step.takes)
+    yield from (f"output {place} is taken {count} times" for place, count in taken.items() if count > 1)
+    yield from (f"the host's name {name!r} is an output's too" for name in _names(outputs) & _names(host_steps))
+
+
+def _names(items: Sequence[Edge | HostStep]) -> set[str]:
+    return {item.name for item in items}
 
 
 def _edge_problems(edge: Edge, networks: Sequence[str]) -> Iterator[str]:

@@ -206,10 +206,29 @@ class YoloNmsOp:
 
 @dataclass(frozen=True, slots=True)
 class ImageNmsOp:
-    """YOLOX and YOLOv8."""
+    """YOLOX."""
 
     image_height: float = at(1, 0.0)
     image_width: float = at(2, 0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Yolov8BboxDecoder:
+    """The pads are those of the chip's outputs."""
+
+    stride: int = at(1)
+    reg_pad_index: int = at(2)
+    cls_pad_index: int = at(3)
+
+
+@dataclass(frozen=True, slots=True)
+class Yolov8NmsOp:
+    """YOLOv8. The fields of its decoders are read off a HEF of DFC 3.33."""
+
+    image_height: float = at(1, 0.0)
+    image_width: float = at(2, 0.0)
+    bbox_decoders: tuple[Yolov8BboxDecoder, ...] = at(4, ())
+    regression_length: int = at(5)
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,7 +270,7 @@ class NmsOp:
     ssd: SsdNmsOp | None = at(9, None)
     iou: IouNmsOp | None = at(10, None)
     yolo_seg: YoloSegNmsOp | None = at(11, None)
-    yolov8: ImageNmsOp | None = at(12, None)
+    yolov8: Yolov8NmsOp | None = at(12, None)
     bbox_decoding_only: bool = at(13, False)
 
 
@@ -263,6 +282,28 @@ class LogitsOp:
 
 
 @dataclass(frozen=True, slots=True)
+class TensorShape:
+    """What a pad holds."""
+
+    height: int = at(1)
+    padded_height: int = at(2)
+    width: int = at(3)
+    padded_width: int = at(4)
+    features: int = at(5)
+    padded_features: int = at(6)
+
+
+@dataclass(frozen=True, slots=True)
+class NmsShape:
+    """What a pad of detections holds."""
+
+    number_of_classes: int = at(1)
+    max_bboxes_per_class: int = at(2)
+    bbox_size: int = at(3)
+    division_factor: int = at(4)
+
+
+@dataclass(frozen=True, slots=True)
 class Pad:
     """An end of an op."""
 
@@ -270,6 +311,8 @@ class Pad:
     name: str = at(2, "")
     format_order: int = at(3)
     numeric_info: NumericInfo = at(5, NumericInfo())
+    tensor_shape: TensorShape | None = at(6, None)
+    nms_shape: NmsShape | None = at(7, None)
     format_type: int = at(8)
 
 

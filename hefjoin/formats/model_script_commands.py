@@ -39,6 +39,10 @@ NOT_LAYERS = ("context", "network_group")
 """Commands whose left-hand side names something else than a layer."""
 
 
+EMULATED_DETECTORS = ("yolov8",)
+"""Values of `meta_arch` whose boxes the emulator decodes."""
+
+
 def _words(text: str) -> frozenset[str]:
     return frozenset(text.split())
 

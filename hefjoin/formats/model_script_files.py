@@ -20,21 +20,28 @@ from hefjoin.formats.model_script import Command, Glob, Script, Word
 
 LIMIT_BYTES = 1 << 20
 LAYER_SUFFIX = "_layer"
+PATH_KEYWORD = "config_path"
 
 
 def named_file(command: Command) -> str:
-    """Return the path that a command gives, as it stands there; empty where it gives none."""
-    first = command.args[0] if command.name == "nms_postprocess" and command.args else None
-    return first if isinstance(first, str) and not isinstance(first, Word | Glob) else ""
+    """Return the path that a command gives, in first place or as `config_path`; empty where it gives none."""
+    if command.name != "nms_postprocess":
+        return ""
+    given = command.get(PATH_KEYWORD, command.args[0] if command.args else None)
+    return given if isinstance(given, str) and not isinstance(given, Word | Glob) else ""
 
 
 def with_files(script: Script, names: Mapping[str, str]) -> Script:
     """Return the script with each path in `names` replaced by the name it is given there."""
-    commands = [
-        replace(command, args=(names.get(path, path), *command.args[1:])) if (path := named_file(command)) else command
-        for command in script.commands
-    ]
-    return Script(tuple(commands))
+    return Script(tuple(_renamed(command, names) for command in script.commands))
+
+
+def _renamed(command: Command, names: Mapping[str, str]) -> Command:
+    path = named_file(command)
+    name = names.get(path, path)
+    if command.get(PATH_KEYWORD) is not None:
+        return replace(command, kwargs=tuple((k, name if k == PATH_KEYWORD else v) for k, v in command.kwargs))
+    return replace(command, args=(name, *command.args[1:])) if path else command
 
 
 def read_config(path: Path) -> dict[str, Any]:

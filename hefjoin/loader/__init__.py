@@ -77,7 +77,7 @@ def _names(manifest: Manifest) -> dict[str, Any]:
         "below_hailort": _numbers(below),
         "input": image.name,
         "frame_shape": image.shape,
-        "color": check.color.upper(),
+        "color": check.color.upper() if check.channels == 3 else "grey" if check.channels == 1 else "",
         "mean": check.mean,
         "std": check.std,
         "takes_pixels": (image.dtype, image.scale, image.zero_point) == ("UINT8", 1.0, 0.0),

@@ -127,7 +127,7 @@ def render_page(manifest: Manifest, outputs: Path, frames: Path) -> str:
         utilization=_utilization(manifest),
         stages=_stage_bars(manifest.stages),
         scripts=_scripts(manifest),
-        warnings=_warnings(manifest),
+        warnings=summary.warnings(manifest),
         artifacts=_artifacts(manifest),
         spec_yaml=_spec_yaml(manifest),
         **pictures,
@@ -366,20 +366,6 @@ def _scripts(manifest: Manifest) -> list[tuple[str, str]]:
     if quantized == compiled:
         return [("Quantized and compiled with", quantized)]
     return [("Quantized with", quantized), ("Compiled with", compiled)]
-
-
-def _warnings(manifest: Manifest) -> list[str]:
-    quantized, check = manifest.quantized, manifest.check
-    own = []
-    if quantized.effective_level != quantized.requested_level:
-        own.append(
-            f"Optimization level {quantized.requested_level} was asked for, {quantized.effective_level} was used."
-        )
-    if not check.evaluation_is_held_out:
-        own.append(
-            "No frames were left to evaluate on: the calibration frames served twice, so SNR and agreement flatter."
-        )
-    return list(dict.fromkeys([*own, *quantized.warnings, *manifest.compiled.warnings]))
 
 
 def _spec_yaml(manifest: Manifest) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import astuple, dataclass
 from typing import TYPE_CHECKING
 
@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from hefjoin.manifest import Gate, Manifest, ModelAccuracy, StageRun
 
 HEADINGS = ("Model", "SNR, worst output", "Accuracy, float → quantized", "Drop")
+DEVICE_TOLERANCE_DB = 3.0
+"""The compiler's simulation is said not to be bit-exact; more than this is no rounding."""
 EMULATOR_NOTICE = (
     "Nothing here was measured on a Hailo device: the networks were quantized and compiled by hefjoin's emulator. "
     "Its throughput is that of a CPU and no statement about the chip, and its HEF does not run on one."
@@ -67,6 +69,34 @@ def verdict_text(manifest: Manifest) -> str:
     passed = len(_gates(manifest, "passed"))
     text = f"Promoted: {words.plural(passed, 'gate')} passed" if passed else "Promoted: no gate stood in the way"
     return text + also
+
+
+def warnings(manifest: Manifest) -> list[str]:
+    """Return what a person should know before relying on the build, each once."""
+    quantized, check = manifest.quantized, manifest.check
+    own = list(_worse_on_device(manifest))
+    if quantized.effective_level != quantized.requested_level:
+        own.append(
+            f"Optimization level {quantized.requested_level} was asked for, {quantized.effective_level} was used."
+        )
+    if not check.evaluation_is_held_out:
+        own.append(
+            "No frames were left to evaluate on: the calibration frames served twice, so SNR and agreement flatter."
+        )
+    return list(dict.fromkeys([*own, *quantized.warnings, *manifest.compiled.warnings]))
+
+
+def _worse_on_device(manifest: Manifest) -> Iterator[str]:
+    """Yield each model whose outputs on the device are not those that the compiler foresaw."""
+    foreseen = {each.model: each.snr_db for each in manifest.quantized.accuracy}
+    for each in manifest.measured.accuracy:
+        expected = foreseen.get(each.model)
+        if expected is not None and each.snr_db < expected - DEVICE_TOLERANCE_DB:
+            yield (
+                f"{each.model} has {words.db_text(each.snr_db)} on the device "
+                f"({manifest.measured.source}), {words.db_text(expected)} were expected "
+                f"({words.quality_source(manifest)}): do not rely on this HEF before that is understood."
+            )
 
 
 def stage_name(run: StageRun) -> str:

@@ -210,4 +210,5 @@ def gate_found_text(manifest: Manifest, gate: Gate) -> str:
     """Return what a gate found; a figure gets its source."""
     if not any(letter.isdigit() for letter in gate.found):
         return gate.found
-    return sourced(gate.found, manifest.measured.source if "FPS" in gate.found else quality_source(manifest))
+    is_measured = "FPS" in gate.found or gate.name.endswith("on the device")
+    return sourced(gate.found, manifest.measured.source if is_measured else quality_source(manifest))

@@ -1,8 +1,9 @@
 """Turn what the compiler raises, or how it ends, into an error of our tree.
 
 What is known of each failure is data, in `failures.toml`: how it is recognized, its cause, the next step, where
-that was seen. The rule: what the table does not know keeps its own words and the tail of the log, and is a
-`CompileError` where the compiler refused and a `ToolchainError` everywhere else.
+that was seen. The rule: the exception outranks the log, which also tells of what did not end the step; and what the
+table does not know keeps its own words and the tail of the log, and is a `CompileError` where the compiler refused
+and a `ToolchainError` everywhere else.
 """
 
 from __future__ import annotations
@@ -34,6 +35,10 @@ _END_NODES = re.compile(r":\s+([^\s,]+(?:, *[^\s,]+)*)\s*\Z")
 _PAIR = re.compile(r"([\w ]{1,40}?): *(\d{1,12})/(\d{1,12})")
 _TOO_MANY = re.compile(r"too many resources: *(\d{1,12}) ([\w-]+)")
 _DETAIL = re.compile(r"error is: *(.+)")
+_TAG = re.compile(r"^\s*(?:\[(?:info|warning|error)\] +)?")
+_BARE = re.compile(r"(?:Compilation failed)?[.:!]?")
+"""What an exception says that says nothing."""
+_ALLOCATOR = "BackendAllocatorException"
 
 LIMITS = "what is available are the limits in force: the DFC's default is 75 % of the chip for a single context"
 
@@ -54,6 +59,10 @@ class Failure(Record):
     kinds: tuple[str, ...] = ()
     text: str = ""
     in_log: bool = False
+    is_vague: bool = False
+    """Its text says that something failed, not what: the log may know more."""
+    is_of_mapping: bool = False
+    """Another compile script may do better."""
     error: Literal[
         "CalibrationError",
         "CompileError",
@@ -70,14 +79,23 @@ class Failure(Record):
     source: str
     confidence: Literal["vendor", "seen", "reported", "ours"]
 
-    def evidence(self, report: Report) -> str | None:
-        """Return the words that show that this is what happened; None where it is not."""
-        if self.kinds and report.kind not in self.kinds:
+    def in_exception(self, report: Report) -> str | None:
+        """Return the exception's text where its class and text are those of this failure; None where not."""
+        found = self._is_of(report.kind) and re.search(self.text, report.message)
+        return report.message if found else None
+
+    def in_last_lines(self, report: Report) -> str | None:
+        """Return the last line of the log that tells of this failure, and what the exception adds to it."""
+        if not (self.in_log and self._is_of(report.kind)):
             return None
-        if re.search(self.text, report.message):
-            return report.message
-        lines = report.log_tail.splitlines() if self.in_log else []
-        return next((line.strip() for line in lines if re.search(self.text, line)), None)
+        for line in reversed(report.log_tail.splitlines()):
+            if re.search(self.text, line):
+                line = _TAG.sub("", line).rstrip()
+                return line if _BARE.fullmatch(report.message) else f"{line}\n{report.message}"
+        return None
+
+    def _is_of(self, kind: str) -> bool:
+        return not self.kinds or kind in self.kinds
 
 
 @cache
@@ -90,6 +108,8 @@ def table() -> tuple[Failure, ...]:
 def to_error(kind: str, message: str, model: str, log_tail: str) -> HefJoinError:
     """Return our error for a failed step.
 
+    Where it is the mapping that failed, and another compile script may not, its attribute `why_unmapped` says why.
+
     Args:
         kind: Name of the exception's class; where there was none, how the process ended: `SIGKILL`, `exit code 1`.
         message: The exception's text.
@@ -100,7 +120,9 @@ def to_error(kind: str, message: str, model: str, log_tail: str) -> HefJoinError
     if (error := _known(report)) is not None:
         return error
     if kind.startswith("Backend"):
-        return CompileError(f"{model}: the compiler refused ({kind}): {report.message}", log_tail=log_tail)
+        why_unmapped = report.message if kind == _ALLOCATOR else ""
+        text = f"{model}: the compiler refused ({kind}): {report.message}"
+        return CompileError(text, log_tail=log_tail, why_unmapped=why_unmapped)
     return ToolchainError(f"{model}: the SDK raised {kind}: {report.message}", log_tail=log_tail)
 
 
@@ -134,16 +156,35 @@ def overflow(need: Mapping[str, float], have: Mapping[str, float]) -> str:
     return ", ".join(over or [f"{name} {need[name]:.0f} of {limit:.0f}" for name, limit in have.items()])
 
 
-def _known(report: Report) -> HefJoinError | None:
+def recognized(report: Report) -> tuple[Failure, str] | None:
+    """Return the entry of the table that a failure is, and the words that show it; None where none is.
+
+    First what the exception says, over the whole table; where that is nothing or vague, what the log says.
+    """
     for failure in table():
-        if (evidence := failure.evidence(report)) is not None:
-            return _BUILDERS[failure.error](failure, report._replace(message=evidence))
+        if not failure.is_vague and (words := failure.in_exception(report)) is not None:
+            return failure, words
+    for failure in table():
+        words = failure.in_exception(report) if failure.is_vague else failure.in_last_lines(report)
+        if words is not None:
+            return failure, words
     return None
 
 
+def _known(report: Report) -> HefJoinError | None:
+    if (found := recognized(report)) is None:
+        return None
+    failure, words = found
+    return _BUILDERS[failure.error](failure, report._replace(message=words))
+
+
 def _explained(failure: Failure, report: Report, next_step: str = "") -> str:
-    words = "\n  ".join([line.strip() for line in report.message.splitlines() if line.strip()])
+    words = "\n  ".join(_lines(report.message))
     return f"{report.model}: {failure.cause}{f': {words}' if words else ''}\n  {next_step or failure.next_step}"
+
+
+def _lines(text: str) -> list[str]:
+    return [line.strip() for line in text.splitlines() if line.strip()]
 
 
 def _input(failure: Failure, report: Report) -> HefJoinError:
@@ -177,14 +218,13 @@ def _end_there(nodes: list[str], model: str) -> str:
     return f"end the network before them; in the spec, for the model {model}: end_nodes: [{', '.join(nodes)}]"
 
 
-def _fit(failure: Failure, report: Report) -> HefJoinError:
-    pairs = [(name.strip(), int(need), int(have)) for name, need, have in _PAIR.findall(report.message)]
-    have = {name: limit for name, _, limit in pairs}
-    need = {name: count for name, count, _ in pairs} or {
-        name: int(count) for count, name in _TOO_MANY.findall(report.message)
-    }
-    detail = _DETAIL.search(report.message)
-    reason = overflow(need, have) or (detail[1] if detail else report.message)
+def _fit(failure: Failure, report: Report) -> FitError:
+    need, have = _resources(report.message)
+    words = _DETAIL.search(report.message)
+    reason = overflow(need, have) or (words[1] if words else "; ".join(_lines(report.message)))
+    if not need:
+        need, have = _exceeded(report.log_tail)
+        reason = f"{reason}; {overflow(need, have)}" if need else reason
     lines = [f"{report.model} {failure.cause}: {reason}", *([LIMITS] if have else []), failure.next_step]
     return FitError(
         "\n  ".join(lines),
@@ -195,14 +235,36 @@ def _fit(failure: Failure, report: Report) -> HefJoinError:
     )
 
 
+def _resources(text: str) -> tuple[dict[str, int], dict[str, int]]:
+    """Return how much of each resource is needed and how much is there, as far as a text says."""
+    pairs = [(name.strip(), int(need), int(have)) for name, need, have in _PAIR.findall(text)]
+    if pairs:
+        return {name: need for name, need, _ in pairs}, {name: have for name, _, have in pairs}
+    return {name: int(count) for count, name in _TOO_MANY.findall(text)}, {}
+
+
+def _exceeded(log_tail: str) -> tuple[dict[str, int], dict[str, int]]:
+    """Return the resources of the last line of the log that says of one that more is needed than is there."""
+    for line in reversed(log_tail.splitlines()):
+        need, have = _resources(line)
+        if any(count > have.get(name, 0) for name, count in need.items()):
+            return need, have
+    return {}, {}
+
+
 def _spec(failure: Failure, report: Report) -> HefJoinError:
-    *lines, last = [line.strip() for line in report.message.splitlines() if line.strip()] or [failure.cause]
+    *lines, last = _lines(report.message) or [failure.cause]
     last = f"{last}; {failure.next_step}" if failure.next_step else last
     return SpecError([Problem("", line) for line in (*lines, last)], where=f"the model script of {report.model}")
 
 
 def _store(failure: Failure, report: Report) -> HefJoinError:
     return StoreError(_explained(failure, report), reason="full", uri="", is_transient=False)
+
+
+def _toolchain(failure: Failure, report: Report) -> ToolchainError:
+    why_unmapped = "; ".join(_lines(report.message)) if failure.is_of_mapping else ""
+    return ToolchainError(_explained(failure, report), log_tail=report.log_tail, why_unmapped=why_unmapped)
 
 
 _BUILDERS: dict[str, Callable[[Failure, Report], HefJoinError]] = {
@@ -213,6 +275,6 @@ _BUILDERS: dict[str, Callable[[Failure, Report], HefJoinError]] = {
     "JoinError": lambda failure, report: JoinError([], message=_explained(failure, report)),
     "SpecError": _spec,
     "StoreError": _store,
-    "ToolchainError": lambda failure, report: ToolchainError(_explained(failure, report), log_tail=report.log_tail),
+    "ToolchainError": _toolchain,
     "UnsupportedOpError": _unsupported,
 }

@@ -177,7 +177,7 @@ def unite(tape: Tape, networks: List[Dict[str, Any]], states: List[str], scopes:
         return
     tape.stage(left, "joined")
     if states == ["parsed", "parsed"]:
-        inputs = _inputs(left)
+        inputs = STEP._input_layers(left)
         tape.call(left, "optimize", {name: _load(network["calibration"]) for name, network in zip(inputs, networks)})
     _compile(tape, left, "compiled.hef")
 
@@ -293,7 +293,7 @@ def _onward(tape: Tape, runner: Any, network: Dict[str, Any]) -> None:
     tape.stage(runner, "parsed")
     frames = _load(network["frames"]).astype("float32")
     tape.infer(runner, "SDK_NATIVE", frames)
-    (name,) = _inputs(runner)
+    (name,) = STEP._input_layers(runner)
     line = "{}/normalization1 = normalization({}, {}, {})".format(name.partition("/")[0], MEAN, STD, name)
     tape.call(runner, "load_model_script", line)
     tape.call(runner, "optimize_full_precision")
@@ -313,11 +313,6 @@ def _onward(tape: Tape, runner: Any, network: Dict[str, Any]) -> None:
 def _compile(tape: Tape, runner: Any, path: str) -> None:
     with open(path, "wb") as stream:
         stream.write(tape.call(runner, "compile"))
-
-
-def _inputs(runner: Any) -> List[str]:
-    layers = runner.get_hn_dict()["layers"]
-    return [name for name, layer in layers.items() if layer["type"] == "input_layer"]
 
 
 def _load(path: str) -> Any:

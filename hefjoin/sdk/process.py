@@ -82,7 +82,7 @@ def run_step(
 
     Raises:
         HefJoinError: What the SDK raised, as an error of our tree; ToolchainError where the step died, hung or
-            could not be started.
+            could not be started. With the attribute `died` where the step did not end by itself.
     """
     request = _write_request(toolchain, action, arguments, work)
     deadline_s = DEADLINES_S[action] if deadline_s is None else deadline_s
@@ -106,6 +106,7 @@ def run_step(
             f"{model}: {action} was stopped after {deadline_s:.0f} s without an end; its last line: "
             f"{lines[-1] if lines else 'none'}",
             log_tail=_tail(lines),
+            died=True,
         ) from error
     finally:
         end_process(process)
@@ -224,7 +225,8 @@ def _outcome(action: str, model: str, code: int, work: Path, lines: list[str]) -
         raise failures.to_error(found["type"], found["message"].replace(f"{work}/", ""), model, tail)
     if code != 0:
         how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
-        raise failures.of_death(action, how, model, tail)
+        error = failures.of_death(action, how, model, tail)
+        raise type(error)(**{**error.attributes, "died": True}, message=error.message)
     result = work / f"{action}.result.json"
     if not result.exists():
         raise ToolchainError(f"{model}: the {action} step ended and left no result; is it a Python?", log_tail=tail)

@@ -43,7 +43,10 @@ def become_worker(parent_pid: int) -> None:
     _prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
     _prctl(PR_SET_CHILD_SUBREAPER, 1)
     if os.getppid() != parent_pid:
-        sys.exit("the process that started this step is gone")
+        sys.exit(
+            "the process that started this step is gone; or the interpreter is a script, which must start its Python "
+            "with `exec`"
+        )
     worker = os.fork()
     if worker != 0:
         status = _end_of(worker, watched)
@@ -114,7 +117,10 @@ class Sdk:
 
     def __init__(self, provider: str) -> None:
         root = importlib.import_module(PACKAGES[provider])
-        definitions = importlib.import_module(PACKAGES[provider] + ".exposed_definitions")
+        try:
+            definitions: Any = importlib.import_module(PACKAGES[provider] + ".exposed_definitions")
+        except ImportError:
+            definitions = root
         self.version = root.__version__
         self.ClientRunner = root.ClientRunner
         # Releases differ in which of the two has them.
@@ -228,24 +234,28 @@ def quantize(
     import numpy as np
 
     runner = sdk.ClientRunner(har=har)
-    runner.load_model_script(script)
+    runner.load_model_script(script or None)
     runner.optimize(calibration)
     frames = np.load(evaluation, mmap_mode="r")
     sample = np.array(frames[:noise_frames])
-    runner.analyze_noise(sample, batch_size=1, data_count=len(sample))
+    noise = _noise(runner, sample)
+    runner.save_har(quantized_har)
     results = {}
+    layers = _output_layers(runner)
     for label, context in (("float", "SDK_FP_OPTIMIZED"), ("quantized", "SDK_QUANTIZED")):
-        for index, array in enumerate(_infer(sdk, runner, context, frames)):
+        arrays = _infer(sdk, runner, context, frames)
+        if len(arrays) != len(layers):
+            raise RuntimeError("infer gave {} arrays for the outputs {}".format(len(arrays), ", ".join(layers)))
+        for index, array in enumerate(arrays):
             results["{}_{}".format(label, index)] = array.astype(np.float32)
     np.savez(outputs, **results)
-    runner.save_har(quantized_har)
-    return {"noise": _noise(runner), "script": str(runner.model_script), "outputs": _output_layers(runner)}
+    return {"noise": noise, "script": str(runner.model_script), "outputs": layers}
 
 
 def compile(sdk: Sdk, har: str, script: str, hef: str, compiled_har: str, auto_script: str) -> Dict[str, Any]:
     """Compile a quantized HAR into a HEF; keep the script that the compiler resolved, where its HAR has one."""
     runner = sdk.ClientRunner(har=har)
-    runner.load_model_script(script)
+    runner.load_model_script(script or None)  # an empty text might be taken for a path
     content = runner.compile()
     with open(hef, "wb") as stream:
         stream.write(content)
@@ -300,13 +310,20 @@ def _places(outputs: List[str]) -> Iterator[Tuple[str, int]]:
         seen[scope] = seen.get(scope, 0) + 1
 
 
-def _noise(runner: Any) -> Dict[str, float]:
+def _noise(runner: Any, frames: Any) -> Dict[str, float]:
     """Return dB by layer; the advanced analysis where it was made, else the simple one.
 
+    An analysis that fails costs a table of the report, not the hours of `optimize` before it: then there is none.
     The vendor's statistics are read by one flat key in public scripts, and by layer first in the vendor's own tool.
     """
     import numpy as np
 
+    try:
+        runner.analyze_noise(frames, batch_size=1, data_count=len(frames))
+    except Exception as error:  # noqa: BLE001 - whatever the SDK raises, the network is quantized
+        text = "[warning] the noise of the layers is not known: {}: {}\n"
+        sys.stdout.write(text.format(type(error).__name__, error))
+        return {}
     statistics = runner.get_params_statistics()
     noise = {}
     for layer in runner.get_hn_dict()["layers"]:

@@ -60,6 +60,8 @@ def resolve(choice: Choice = "auto", python: str = "") -> Toolchain:
             "environment, or build with --sdk emulator",
             log_tail="",
         )
+    if os.sep in python:  # a step has a directory of its own; a link to the interpreter must stay one
+        python = os.path.abspath(python)  # noqa: PTH100
     found = _dfc_version(python, where)
     _require_served(found, where)
     return Toolchain(sdk=Sdk(provider="dfc", version=found), python=python)

@@ -1,26 +1,24 @@
 """Compile with one script, once: a stage of its own, so that a failure of hours is a result that is kept.
 
-The rule: only a network that does not fit is a result; every other failure is an error and leaves no record.
+The rule: only a network that does not fit is a result; every other failure is an error and leaves no record. Where it
+is the mapping that failed, so that another script may do better, the error carries what was tried.
 """
 
 from __future__ import annotations
 
-import logging
 import time
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
 from hefjoin.artifacts import Record, Ref
-from hefjoin.errors import CompileError, FitError
+from hefjoin.errors import CompileError, FitError, ToolchainError
 from hefjoin.formats import hef as hef_file
 from hefjoin.manifest import Attempt, Sdk, Utilization
 from hefjoin.sdk import log as sdk_log
 from hefjoin.sdk.process import run_step
 from hefjoin.stages.contract import Stage, Workplace
-
-logger = logging.getLogger("hefjoin.stages")
 
 EMULATED_MEDIA = "emulated.hef"
 
@@ -29,6 +27,8 @@ class Tried(Record):
     """What compiling with one script gave: a HEF, or why there is none."""
 
     hef: Ref | None = None
+    is_broken_off: bool = False
+    """There is none because the mapping broke off: whether the network fits is not known."""
     resolved_script: str = ""
     """The commands as the compiler read them."""
     auto_script: Ref | None = None
@@ -38,19 +38,23 @@ class Tried(Record):
     message: str = ""
     need: dict[str, float] = Field(default_factory=dict)
     have: dict[str, float] = Field(default_factory=dict)
+    phases_s: dict[str, float] = Field(default_factory=dict)
     seconds: float
     log: Ref
 
-    def attempt(self, label: str, script: str) -> Attempt:
+    def attempt(self, label: str, script: str, *, is_reused: bool) -> Attempt:
         """Return the line for the manifest."""
+        without_hef: Literal["failed", "did not fit"] = "failed" if self.is_broken_off else "did not fit"
         return Attempt(
             script=script,
             label=label,
-            outcome="did not fit" if self.hef is None else "compiled",
+            outcome=without_hef if self.hef is None else "compiled",
             message=self.message,
             need=self.need,
             have=self.have,
             seconds=self.seconds,
+            phases_s=self.phases_s,
+            is_reused=is_reused,
             log=self.log,
         )
 
@@ -78,7 +82,12 @@ class Try(Stage[Tried]):
         return self.name
 
     def run(self, work: Path, place: Workplace) -> Tried:
-        """Start the SDK; a network that does not fit a single context is a result."""
+        """Start the SDK; a network that does not fit a single context is a result.
+
+        Raises:
+            CompileError, ToolchainError: With the attribute `tried`, what was tried, where a single context is asked
+                for and another script may give one.
+        """
         arguments = {
             "har": str(place.store.get(self.har, work / "quantized.har")),
             "script": self.script,
@@ -96,21 +105,21 @@ class Try(Stage[Tried]):
         except FitError as error:
             if not self.single_context:
                 raise
-            return Tried(
-                message=error.attributes["reason"],
-                need=dict(error.need),
-                have=dict(error.have),
-                seconds=round(time.monotonic() - start, 3),
-                log=place.store.put(work / "compile.log", "log"),
-            )
-        for phase, seconds in sdk_log.phase_seconds(found.lines).items():
-            logger.info("%s: %s took %.1f s", self.title, phase, seconds)
+            message, need, have = error.attributes["reason"], dict(error.need), dict(error.have)
+            return self._without_hef(work, place, start, message=message, need=need, have=have)
+        except (CompileError, ToolchainError) as error:
+            message = error.attributes.get("why_unmapped", "")
+            if not (self.single_context and message):
+                raise
+            tried = self._without_hef(work, place, start, message=message, is_broken_off=True)
+            raise type(error)(error.message, **error.attributes, tried=tried) from error
         return Tried(
             hef=place.store.put(work / "joined.hef", EMULATED_MEDIA if hef.is_emulated else "hef"),
             resolved_script=found.result["script"],
             auto_script=place.store.put(work / "joined.auto.alls", "alls") if found.result["auto_script"] else None,
             utilization=sdk_log.utilization(found.lines),
             warnings=sdk_log.warnings(found.lines),
+            phases_s=sdk_log.phase_seconds(found.lines),
             seconds=round(time.monotonic() - start, 3),
             log=place.store.put(work / "compile.log", "log"),
         )
@@ -122,6 +131,10 @@ class Try(Stage[Tried]):
                 f"{self.name}: the compiler was {self.sdk.provider}, and what it made is marked {result.hef.media}",
                 log_tail="",
             )
+
+    def _without_hef(self, work: Path, place: Workplace, start: float, **found: Any) -> Tried:
+        log = place.store.put(work / "compile.log", "log")
+        return Tried(seconds=round(time.monotonic() - start, 3), log=log, **found)
 
     def _refuse_more_contexts(self, contexts: int) -> None:
         if self.single_context and contexts != 1:

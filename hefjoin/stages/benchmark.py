@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hefjoin.artifacts import Ref
-from hefjoin.devices import hailort, open_device
+from hefjoin.devices import guard, hailort, open_device
 from hefjoin.devices.emulated import cpu_name
 from hefjoin.errors import DeviceError
 from hefjoin.manifest import Compiled, Frames, JoinCheck, Measured, ModelAccuracy, Quantized
@@ -63,7 +63,7 @@ class Benchmark(Stage[Measured]):
             batch_sizes=tuple(spec.benchmark.batch_sizes),
             seconds=spec.benchmark.seconds,
             device=spec.benchmark.device,
-            host=", ".join(filter(None, (platform.node(), cpu_name(), hailort.installed_version()))),
+            host=_host(),
         )
 
     def run(self, work: Path, place: Workplace) -> Measured:
@@ -128,6 +128,12 @@ class Benchmark(Stage[Measured]):
         if not pairs:
             return None
         return model_accuracy(model, pairs, self.evaluation.labels.get(model) if layers[0] in pairs else None)
+
+
+def _host() -> str:
+    """Return this machine, and what of it decides a figure: processor, HailoRT, driver, the chip that is chosen."""
+    runtime = (hailort.installed_version(), guard.driver_version(), os.environ.get(guard.DEVICE, ""))
+    return ", ".join(filter(None, (platform.node(), cpu_name(), *runtime)))
 
 
 def _not_judged(layer: str, exact: npt.NDArray[Any], given: Outputs) -> str:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import ClassVar, Self
 
 from hefjoin.artifacts import Record
 from hefjoin.calibration import Frames as FrameStream
 from hefjoin.calibration import open_frames, set_sha256, write_npy
 from hefjoin.errors import CalibrationError, Disagreement, JoinError, Problem, SpecError
+from hefjoin.formats.preprocessing import Split, normalization, split
 from hefjoin.manifest import Fetched, Frames, FrameSource, JoinCheck, Network
-from hefjoin.spec import BuildSpec, counted
+from hefjoin.spec import BuildSpec, Color, counted
 from hefjoin.stages.contract import Stage, Workplace
 
 
@@ -22,30 +23,24 @@ class Branch(Record):
     network: Network
     mean: tuple[float, ...]
     std: tuple[float, ...]
-    color: str
+    color: Color
 
     @property
     def channels(self) -> int:
         """Of its input."""
         return self.network.inputs[0].shape[-1]
 
-    @property
-    def normalization(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """(mean, std), whichever of them was left out filled in; both empty for none at all."""
-        if not self.mean and not self.std:
-            return (), ()
-        return self.mean or (0.0,) * self.channels, self.std or (1.0,) * self.channels
-
 
 class Check(Stage[JoinCheck]):
     """Compare the networks and prepare the frames.
 
-    Requires: parsed networks with one input each. Ensures: equal input shape, preprocessing and chip; frames of
-    that shape. Otherwise a JoinError with the table of what disagrees.
+    Requires: parsed networks with one input each; preprocessing that differs is in their graphs. Ensures: equal input
+    shape and chip; frames of that shape, in the channel order of the shared input. Otherwise a JoinError with the table
+    of what disagrees.
     """
 
     stage: ClassVar[str] = "check"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     result: ClassVar[type[JoinCheck]] = JoinCheck
 
     branches: tuple[Branch, ...]
@@ -88,8 +83,8 @@ class Check(Stage[JoinCheck]):
     def run(self, work: Path, place: Workplace) -> JoinCheck:
         """Turn the calibration and evaluation sets into frames of the shared input's shape."""
         first = self.branches[0]
-        mean, std = first.normalization
         height, width, channels = first.network.inputs[0].shape
+        shared = self._preprocessing.shared
         calibration = self._open(self.calibration, "calibration set")
         evaluation, is_held_out = self._open_evaluation(calibration)
         frames = [
@@ -101,10 +96,10 @@ class Check(Stage[JoinCheck]):
             height=height,
             width=width,
             channels=channels,
-            mean=mean,
-            std=std,
-            color=first.color,
-            agreements=tuple(f"{what}: {show(first)}" for what, show, _ in COMPARED),
+            mean=shared.mean,
+            std=shared.std,
+            color=self._preprocessing.color,
+            agreements=(*(f"{what}: {show(first)}" for what, show, _ in COMPARED), *self._preprocessing_texts()),
             calibration=frames[0],
             evaluation=frames[1],
             evaluation_is_held_out=is_held_out,
@@ -112,7 +107,7 @@ class Check(Stage[JoinCheck]):
 
     def ensures(self, result: JoinCheck) -> None:
         """Refuse frames that were already normalized although the chip will normalize them."""
-        if result.std and result.calibration.health.looks_normalised:
+        if any(normalization(branch)[1] for branch in self.branches) and result.calibration.health.looks_normalised:
             raise CalibrationError(
                 f"the calibration set has values {result.calibration.health.min:g} … "
                 f"{result.calibration.health.max:g}: it is already normalized, and mean/std would be applied again on "
@@ -125,6 +120,25 @@ class Check(Stage[JoinCheck]):
                 f"the evaluation set has labels for {', '.join(result.evaluation.labels)}; the models are "
                 f"{', '.join(sorted(known))}"
             )
+
+    @property
+    def _preprocessing(self) -> Split:
+        return split(self.branches)
+
+    def _preprocessing_texts(self) -> Iterator[str]:
+        """Say of mean, std and colour what all models share, or what each has in its own graph."""
+        color, shared, own = self._preprocessing
+        carried = [part for part in own if part is not None]
+        if any(part.mean for part in carried):
+            yield f"mean and std: {self._each(lambda branch: _normalization_text(*normalization(branch)))}"
+        else:
+            yield f"mean and std: {_normalization_text(shared.mean, shared.std)}"
+        is_apart = any(part.reverses_channels for part in carried)
+        yield f"color: {self._each(lambda branch: branch.color) if is_apart else color}"
+
+    def _each(self, show: Callable[[Branch], str]) -> str:
+        texts = ", ".join(f"{branch.name} {show(branch)}" for branch in self.branches)
+        return f"each model carries its own ({texts})"
 
     def _compare(self, row: Comparison) -> Disagreement | None:
         what, show, remedy = row
@@ -139,7 +153,7 @@ class Check(Stage[JoinCheck]):
             height=height,
             width=width,
             channels=channels,
-            color=first.color,
+            color=self._preprocessing.color,
             count=source.count,
             skip=skip,
             what=what,
@@ -173,25 +187,17 @@ def _store(frames: FrameStream, name: str, work: Path, place: Workplace) -> Fram
 
 Comparison = tuple[str, Callable[[Branch], str], str]
 
-_GRAPH = "put the difference into the model itself before parsing, or choose models trained alike"
 COMPARED: tuple[Comparison, ...] = (
     (
         "input shape (height, width, channels)",
         lambda branch: " × ".join(map(str, branch.network.inputs[0].shape)),
         "export the models for one size, or set input_shape where a model leaves it open",
     ),
-    (
-        "mean and std",
-        lambda branch: _normalization_text(branch.normalization),
-        f"one normalization serves both; {_GRAPH}",
-    ),
-    ("color", lambda branch: branch.color, f"the chip sends one channel order to both; {_GRAPH}"),
     ("chip", lambda branch: branch.network.hw_arch, "parse the HARs again for one hw_arch"),
     ("SDK version", lambda branch: branch.network.sdk_version, "parse the HARs again with one SDK"),
     ("state", lambda branch: branch.network.state, "join parsed networks, then quantize them as one"),
 )
 
 
-def _normalization_text(pair: tuple[Any, Any]) -> str:
-    mean, std = pair
+def _normalization_text(mean: Sequence[float], std: Sequence[float]) -> str:
     return f"mean {list(mean)}, std {list(std)}" if mean else "none"

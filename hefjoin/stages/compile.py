@@ -23,7 +23,7 @@ from hefjoin.stages.attempt import Tried, Try
 from hefjoin.stages.contract import Stage, Workplace, earlier_run, perform
 from hefjoin.stages.deployment import deployment
 from hefjoin.stages.ladder import Rung, asked_for_16_bits, ladder
-from hefjoin.stages.script import assemble, before_compile
+from hefjoin.stages.script import assemble, before_compile, before_optimize
 
 logger = logging.getLogger("hefjoin.stages")
 
@@ -53,6 +53,8 @@ class Compile(Stage[Compiled]):
 
     joined: Joined
     har: Ref
+    quantized_by: str
+    """The script that the network was quantized with: precision and modifications change what is mapped."""
     script: str
     attempts: tuple[str, ...]
     single_context: bool
@@ -69,6 +71,7 @@ class Compile(Stage[Compiled]):
         return cls(
             joined=joined,
             har=quantized.har,
+            quantized_by=before_optimize(script),
             script=before_compile(script),
             attempts=tuple(spec.compile.attempts),
             single_context=spec.compile.single_context,
@@ -88,20 +91,29 @@ class Compile(Stage[Compiled]):
         ladder(self.script, self.attempts)
 
     def run(self, work: Path, place: Workplace) -> Compiled:
-        """Try the scripts in their order until one gives a HEF: first the decisions of an earlier build, if any."""
+        """Try the scripts in their order until one gives a HEF: first the decisions of an earlier build, if any.
+
+        A mapping that broke off is raised where no script is left to try.
+        """
         attempts: list[Attempt] = []
         notes: list[str] = []
         rungs = ladder(self.script, self.attempts)
         for rung, origin in [*self._replay(rungs, work, place), *((rung, rung) for rung in rungs)]:
             logger.info("compile %s: %s", self.name, rung.label)
+            is_reused = False
             try:
-                tried = perform(self._try(rung), place).value
+                outcome = perform(self._try(rung), place)
+                tried, is_reused = outcome.value, outcome.run.is_reused
             except (CompileError, InputError, ToolchainError) as error:
-                if rung is origin:
+                broke_off = error.attributes.get("tried")
+                if rung is not origin and not error.attributes.get("died"):
+                    notes.append(f"the decisions of an earlier build could not be replayed: {error.message}")
+                    logger.info("compile %s: %s", self.name, notes[-1])
+                    continue
+                if rung is rungs[-1] or rung is not origin or broke_off is None:
                     raise
-                notes.append(f"the decisions of an earlier build could not be replayed: {error.message}")
-                continue
-            attempts.append(tried.attempt(rung.label, origin.script))
+                tried = broke_off
+            attempts.append(tried.attempt(rung.label, origin.script, is_reused=is_reused))
             if tried.hef is not None:
                 listing = hef_file.read(place.store.get(tried.hef, work / "joined.hef"))
                 self._check_streams(listing)
@@ -138,9 +150,13 @@ class Compile(Stage[Compiled]):
         )
 
     def _check_streams(self, hef: hef_file.Hef) -> None:
+        """Refuse a HEF that lost or gained an output; what a script post-processes has a name of the compiler's."""
         group = hef.groups[0]
         inputs, outputs = [s.name for s in group.inputs], {s.name for s in group.outputs}
-        if len(inputs) != 1 or (outputs != set(self.outputs) and not group.nms_ops):
+        kept = {layer for layer in self.outputs if layer in self.joined.output_layers}
+        replaced = {layer.partition("/")[0] for layer in self.outputs} - {layer.partition("/")[0] for layer in kept}
+        found = {name.partition("/")[0] for name in outputs - kept}
+        if len(inputs) != 1 or not kept <= outputs or found != replaced:
             raise CompileError(
                 f"{self.name}: the HEF has inputs {inputs} and outputs {sorted(outputs)}; one input and "
                 f"{sorted(self.outputs)} were joined",
@@ -180,6 +196,7 @@ class Compile(Stage[Compiled]):
     def _decisions_key(self, rung: Rung) -> str:
         content = {
             "graph": graph_sha256(self.joined.network),
+            "quantized_by": self.quantized_by,
             "hw_arch": self.hw_arch,
             "script": rung.script,
             "sdk": self.sdk.model_dump(mode="json"),
@@ -216,7 +233,8 @@ def does_not_fit(name: str, attempts: Sequence[Attempt]) -> FitError:
     else:
         lines = [f"{head}; {len(attempts)} attempts were made:"]
         for attempt in attempts:
-            lines.append(f"  {attempt.label:<{width}}  {attempt.seconds:>8.1f} s  {attempt.message}")
+            kept = " (kept from an earlier build; --force tries it again)" if attempt.is_reused else ""
+            lines.append(f"  {attempt.label:<{width}}  {attempt.seconds:>8.1f} s  {attempt.message}{kept}")
             lines.append(f"  {'':<{width}}  {'':>10}  {attempt.log.uri}")
     if any(attempt.have for attempt in attempts):
         lines.append(f"  {LIMITS}")

@@ -29,7 +29,7 @@ class ForecastStage(Stage[Forecast]):
         """Apply the rules of `hefjoin.forecast`."""
         del work, place
         networks = self.networks.values()
-        layers = sum(len(network.layers) for network in networks)
+        layers = sum(network.layers_on_chip for network in networks)
         parameters = sum(network.parameters for network in networks)
         height, width, channels = next(iter(networks)).inputs[0].shape
         joined = forecast_fit(self.hw_arch, layers, parameters)
@@ -45,7 +45,7 @@ class ForecastStage(Stage[Forecast]):
         )
         return Forecast(
             models={
-                name: forecast_fit(self.hw_arch, len(network.layers), network.parameters)
+                name: forecast_fit(self.hw_arch, network.layers_on_chip, network.parameters)
                 for name, network in self.networks.items()
             },
             joined=joined,

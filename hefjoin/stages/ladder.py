@@ -110,7 +110,9 @@ def _no_attempt(attempt: Script) -> Iterator[Problem]:
 
 
 def _limits_at_max(script: Script, where: str) -> Iterator[Problem]:
-    levels = {str(command.get("compiler_optimization_level")) for command in script.commands}
+    spellings = ("compiler_optimization_level", "optimization_level")  # the latter in older scripts
+    performance = [command for command in script.commands if command.name == "performance_param"]
+    levels = {str(command.get(spelling)) for command in performance for spelling in spellings}
     if "max" in levels and any(command.name == "resources_param" for command in script.commands):
         yield Problem(
             where,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from hefjoin.artifacts import Ref
 from hefjoin.formats import har as har_file
-from hefjoin.formats.har import HarLayer
+from hefjoin.formats.har_layers import HarLayer, fused_additions
 from hefjoin.manifest import LayerView, Network, Tensor
 
 PASSIVE = ("input_layer", "output_layer", "const_input", "format_conversion")
@@ -20,6 +20,7 @@ def describe(path: Path, ref: Ref) -> Network:
         InputError: It is no HAR, or one whose inputs, outputs or layers with weights lack shapes.
     """
     found = har_file.read(path)
+    fused = fused_additions(found.layers)
     return Network(
         har=ref,
         scopes=found.scopes,
@@ -35,6 +36,7 @@ def describe(path: Path, ref: Ref) -> Network:
                 inputs=layer.inputs,
                 parameters=layer.parameters,
                 macs=multiply_accumulates(layer),
+                is_fused=layer.name in fused,
             )
             for layer in found.layers
             if layer.type not in PASSIVE

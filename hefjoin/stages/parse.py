@@ -10,6 +10,7 @@ from typing import ClassVar, Self
 from hefjoin.artifacts import Ref
 from hefjoin.errors import InputError, Problem, SpecError
 from hefjoin.formats import onnx_file
+from hefjoin.formats.preprocessing import Preprocessing, prepare, split
 from hefjoin.manifest import Network, Sdk
 from hefjoin.sdk.process import run_step
 from hefjoin.spec import BuildSpec, HwArch, ModelSpec
@@ -23,8 +24,9 @@ AXES = ("N", "C", "H", "W")
 class Parse(Stage[Network]):
     """Translate a model.
 
-    Requires: a whole ONNX model or HAR, with one input. Ensures: a HAR in state hailo_model with one scope, one
-    input, and at least one output.
+    Requires: a whole ONNX model or HAR, with one input; a HAR only where nothing has to be put in front of it. Ensures:
+    a HAR in state hailo_model with one scope, one input, and at least one output; what it wants to see of a frame that
+    the other models do not is in its own graph.
     """
 
     stage: ClassVar[str] = "parse"
@@ -37,6 +39,8 @@ class Parse(Stage[Network]):
     input_shape: tuple[int, ...]
     start_nodes: tuple[str, ...]
     end_nodes: tuple[str, ...]
+    preprocessing: Preprocessing | None = None
+    """What this model alone wants; None where all models of the build want the same."""
     sdk: Sdk
 
     @classmethod
@@ -49,6 +53,7 @@ class Parse(Stage[Network]):
             input_shape=tuple(model.input_shape),
             start_nodes=tuple(model.start_nodes),
             end_nodes=tuple(model.end_nodes),
+            preprocessing=split(spec.models).own[spec.models.index(model)],
             sdk=sdk,
         )
 
@@ -57,6 +62,16 @@ class Parse(Stage[Network]):
         """The model's name."""
         return self.name
 
+    def requires(self) -> None:
+        """Refuse a HAR that would have to be changed."""
+        if self.source.media == "har" and self.preprocessing is not None:
+            problem = Problem(
+                "source",
+                "is a HAR, whose graph cannot be changed, and its mean, std or color differ from another model's; give "
+                "the ONNX file that it was made from",
+            )
+            raise SpecError([problem], where=f"the model {self.name} in the spec")
+
     def run(self, work: Path, place: Workplace) -> Network:
         """Start the SDK on an ONNX file; read a HAR."""
         model = place.store.get(self.source, work / f"{self.name}.{self.source.media}")
@@ -64,15 +79,17 @@ class Parse(Stage[Network]):
             return describe(model, self.source)
         if problems := [*self._misspelt(model), *self._open_shape(model)]:
             raise SpecError(problems, where=f"the model {self.name} in the spec")
+        input_shapes = self._input_shapes(model)
+        model, start_nodes = self._prepared(model)
         har = work / "parsed.har"
         arguments = {
             "model": str(model),
             "name": self.name,
             "har": str(har),
             "hw_arch": self.hw_arch,
-            "start_nodes": list(self.start_nodes),
+            "start_nodes": start_nodes,
             "end_nodes": list(self.end_nodes),
-            "input_shapes": self._input_shapes(model),
+            "input_shapes": input_shapes,
         }
         run_step(place.toolchain, "parse", arguments, work, model=self.name, on_progress=place.on_progress)
         return describe(har, place.store.put(har, "har"))
@@ -103,6 +120,13 @@ class Parse(Stage[Network]):
                 f"{self.name}: {len(result.inputs)} inputs ({names}) and {len(result.outputs)} outputs; a network that "
                 "shares an image has one input. Choose start_nodes behind the other inputs"
             )
+
+    def _prepared(self, model: Path) -> tuple[Path, list[str]]:
+        """Return the file to parse and the nodes to start from: with the model's own preprocessing in front."""
+        if self.preprocessing is None:
+            return model, list(self.start_nodes)
+        target = model.with_name(f"{self.name}.prepared.onnx")
+        return target, prepare(model, target, self.preprocessing, self.start_nodes, self.input_shape)
 
     def _misspelt(self, model: Path) -> Iterator[Problem]:
         """Yield the start and end nodes that the file does not have; the SDK is not started for these."""

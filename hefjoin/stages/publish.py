@@ -6,6 +6,7 @@ have different rows, so one can never become the other's latest.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from hefjoin.artifacts import to_json
@@ -16,21 +17,27 @@ from hefjoin.stages.contract import Workplace, own_directory
 from hefjoin.stores import Store
 
 ATTEMPTS = 100
-POST_PROCESSED = "its outputs are post-processed in the model script: boxes have no SNR"
+POST_PROCESSED = "its outputs are post-processed in the model script, and not judged"
 
 
 def judge(gates: GatesSpec, quantized: Quantized, measured: Measured) -> tuple[Gate, ...]:
     """Return every gate that the spec sets, with what was wanted and found."""
-    found: list[Gate] = []
     judged = {accuracy.model: accuracy for accuracy in quantized.accuracy}
-    for model in dict.fromkeys(layer.partition("/")[0] for layer in quantized.output_layers):
-        if gates.min_snr_db > 0:
-            found.append(_snr_gate(gates.min_snr_db, model, judged.get(model)))
-        if gates.max_accuracy_drop < 100:
-            found.append(_drop_gate(gates.max_accuracy_drop, model, judged.get(model)))
+    models = dict.fromkeys(layer.partition("/")[0] for layer in quantized.output_layers)
+    found = [gate for model in models for gate in _accuracy_gates(gates, model, judged.get(model))]
+    if measured.source == "device":
+        for accuracy in measured.accuracy:
+            found += _accuracy_gates(gates, accuracy.model, accuracy, " on the device")
     if gates.min_fps > 0:
         found.append(_fps_gate(gates.min_fps, measured))
     return tuple(found)
+
+
+def _accuracy_gates(gates: GatesSpec, model: str, accuracy: ModelAccuracy | None, where: str = "") -> Iterator[Gate]:
+    if gates.min_snr_db > 0:
+        yield _snr_gate(gates.min_snr_db, model + where, accuracy)
+    if gates.max_accuracy_drop < 100:
+        yield _drop_gate(gates.max_accuracy_drop, model + where, accuracy)
 
 
 def _snr_gate(least: float, model: str, accuracy: ModelAccuracy | None) -> Gate:

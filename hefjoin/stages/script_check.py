@@ -12,7 +12,7 @@ from pathlib import Path
 
 from hefjoin.errors import InputError, Problem, SpecError
 from hefjoin.formats.model_script import Command, Glob, Script, layers, merge, nearest, parse
-from hefjoin.formats.model_script_commands import COMMANDS
+from hefjoin.formats.model_script_commands import COMMANDS, EMULATED_DETECTORS
 from hefjoin.formats.model_script_files import config_layers, named_file, read_config
 from hefjoin.manifest import Network, Provider
 from hefjoin.spec import BuildSpec
@@ -99,11 +99,25 @@ def _not_to_be_said(command: Command, scope: str, provider: Provider) -> Iterato
         yield Problem(
             command.where, f"`{command.name}` changes the input that all models share; write it in the joint `script`"
         )
-    elif command.name in REPLACE_OUTPUTS and provider == "emulator":
+    elif command.name == "resize" or (command.name == "input_conversion" and command.get("emulator_support") is True):
+        dropped = "it" if command.name == "resize" else "emulator_support"
         yield Problem(
-            command.where,
-            f"the emulator has no `{command.name}`; leave it out and do it on the host, or build with the DFC",
+            command.where, f"`{command.name}` wants other frames than a build prepares, RGB images; leave {dropped} out"
         )
+    elif provider == "emulator" and command.name in REPLACE_OUTPUTS and (missing := _beyond_the_emulator(command)):
+        yield Problem(command.where, f"the emulator has {missing}; do it on the host, or build with the DFC")
+
+
+def _beyond_the_emulator(command: Command) -> str:
+    """Return what keeps the emulator from replacing outputs as a command says; empty where nothing does."""
+    words = [*map(str, command.args), *(str(value) for _, value in command.kwargs)]
+    if "nn_core" in words:
+        return f"no `{command.name}` on nn_core, only on the cpu"
+    if command.name == "nms_postprocess" and not named_file(command):
+        return "no boxes without a configuration"
+    if command.name == "nms_postprocess" and not set(EMULATED_DETECTORS) & set(words):
+        return f"boxes of {', '.join(EMULATED_DETECTORS)} only"
+    return ""
 
 
 def _unknown_layers(command: Command, scope: str, names: Sequence[str]) -> Iterator[Problem]:

@@ -78,4 +78,4 @@ def test_the_article_runs_as_a_program(tmp_path: Path) -> None:
     found = hef.read(path, verify=True)
     assert found.is_emulated
     assert [stream.name for stream in found.groups[0].inputs] == ["resnet_v1_18_1/input_layer1"]
-    assert [stream.name for stream in found.groups[0].outputs] == ["resnet_v1_18_1/dense1", "resnet_v1_18_2/dense1"]
+    assert [stream.name for stream in found.groups[0].outputs] == ["resnet_v1_18_1/fc1", "resnet_v1_18_2/fc1"]

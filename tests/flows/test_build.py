@@ -15,7 +15,7 @@ from hefjoin.manifest import Manifest
 from hefjoin.spec import load_spec
 from hefjoin.stores import open_store
 from tests.flows.runs import artifacts, task_runs
-from tests.tiny import CLASSES, pair, write_model, write_pair
+from tests.tiny import CLASSES, write_model, write_pair
 
 STAGES = ["parse left", "parse right", "check", "forecast", "join", "quantize", "compile", "benchmark"]
 RUNS = [
@@ -154,14 +154,13 @@ class TestChanged:
 
 def test_models_that_may_not_share_an_input_stop_the_flow_at_once(tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.setenv("HEFJOIN_WORK", str(tmp_path / "work"))
-    raw = pair()
-    raw["models"][1]["mean"] = [0.0, 0.0, 0.0]
-    write_pair(tmp_path, raw)
+    write_pair(tmp_path)
+    write_model(tmp_path / "right.onnx", seed=1, classes=CLASSES["right"], size=24)
     spec = load_spec(tmp_path / "tiny.yaml")
     state: Any = join_and_compile(spec, store=str(tmp_path / "store"), sdk="emulator", return_state=True)
     error = state.result(raise_on_failure=False)
     assert isinstance(error, JoinError)
-    assert [row.what for row in error.disagreements] == ["mean and std"]
+    assert [row.what for row in error.disagreements] == ["input shape (height, width, channels)"]
     runs = task_runs(state.state_details.flow_run_id, 4)
     assert {name: run.state.name for name, run in runs.items()} == {
         "fetch": "Completed", "parse left": "Completed", "parse right": "Completed", "check tiny": "Failed",

@@ -15,12 +15,13 @@ from flows.build import Build, join_and_compile
 from hefjoin.artifacts import Ref
 from hefjoin.errors import FitError, SpecError, ToolchainError
 from hefjoin.manifest import Attempt
+from hefjoin.sdk.process import DEADLINES_S
 from hefjoin.sdk.toolchain import DFC_PYTHON, resolve
 from hefjoin.spec import load_spec
 from hefjoin.stages.compile import REPLAY, Compile
 from hefjoin.stages.contract import Workplace, perform
 from hefjoin.stages.ladder import AS_DECLARED
-from hefjoin.stages.script import assemble, before_compile
+from hefjoin.stages.script import assemble, before_compile, before_optimize
 from hefjoin.stores import Store, open_store
 from tests.fakes.dfc_environment import interpreter
 from tests.tiny import pair, write_pair
@@ -110,6 +111,7 @@ def stage(first: Build) -> Compile:
     return Compile(
         joined=manifest.joined,
         har=manifest.quantized.har,
+        quantized_by=before_optimize(script),
         script=before_compile(script),
         attempts=(SEED, FPS),
         single_context=True,
@@ -143,7 +145,8 @@ class TestKeptAttempts:
     ) -> None:
         found = perform(stage.model_copy(update={"attempts": (SEED, FPS, "allocator_param(seed=8)")}), place)
         assert not found.run.is_reused
-        assert found.value.attempts == first.manifest.compiled.attempts
+        kept = [attempt.model_copy(update={"is_reused": True}) for attempt in first.manifest.compiled.attempts]
+        assert list(found.value.attempts) == kept
         assert tries(place) == 3
 
     def test_when_all_fail_each_is_told(self, stage: Compile, place: Workplace) -> None:
@@ -166,6 +169,45 @@ class TestKeptAttempts:
         with pytest.raises(ToolchainError, match="nobody answers"):
             perform(retrained, place)
         assert tries(place) == 3
+
+    def test_a_reason_that_only_the_log_has_counts_as_one(
+        self, retrained: Compile, place: Workplace, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        behaves(monkeypatch, reason_in_log_only=True, **AT_30_FPS)
+        shutil.rmtree(tmp_path / "store" / "auto")
+        first, *_ = attempts = perform(retrained, place).value.attempts
+        assert outcomes(attempts) == [(AS_DECLARED, "did not fit"), (SEED, "did not fit"), (FPS, "compiled")]
+        assert (first.need["LCUs"], first.have["LCUs"]) == (149, 96)
+
+    def test_after_a_crash_the_next_attempt_is_made(
+        self, retrained: Compile, place: Workplace, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        behaves(monkeypatch, crashes_until_seed=7)
+        shutil.rmtree(tmp_path / "store" / "auto")
+        compiled = perform(retrained, place).value
+        assert outcomes(compiled.attempts) == [(AS_DECLARED, "failed"), (SEED, "compiled")]
+        crashed, _ = compiled.attempts
+        assert (crashed.message, crashed.need) == ("Compilation failed with unexpected crash", {})
+        assert "Assertion" in read(place.store, crashed.log, tmp_path)
+
+    def test_a_crash_is_tried_again_by_the_next_build(
+        self, retrained: Compile, place: Workplace, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        behaves(monkeypatch, crashes_until_seed=8)
+        shutil.rmtree(tmp_path / "store" / "auto")
+        with pytest.raises(ToolchainError, match="compiler program crashed"):
+            perform(retrained, place)
+        assert tries(place) == 3
+        behaves(monkeypatch)
+        assert outcomes(perform(retrained, place).value.attempts) == [(AS_DECLARED, "compiled")]
+
+    def test_a_crash_without_another_attempt_is_raised(
+        self, retrained: Compile, place: Workplace, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        behaves(monkeypatch, crashes_until_seed=7)
+        shutil.rmtree(tmp_path / "store" / "auto")
+        with pytest.raises(ToolchainError, match="compiler program crashed"):
+            perform(retrained.model_copy(update={"attempts": ()}), place)
 
     def test_attempts_that_cannot_be_made_are_refused_before_any(self, stage: Compile, place: Workplace) -> None:
         with pytest.raises(SpecError, match=r"compile.attempts\[0\]"):
@@ -192,6 +234,14 @@ class TestReplay:
         assert "fps=30" in compiled.script
         assert compiled.auto_script is not None
         assert "place(" in read(place.store, compiled.auto_script, tmp_path)
+
+    def test_a_step_that_dies_in_a_replay_ends_the_build(
+        self, retrained: Compile, place: Workplace, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setitem(DEADLINES_S, "compile", 1.0)
+        behaves(monkeypatch, compiler_seconds=60)
+        with pytest.raises(ToolchainError, match="was stopped after 1 s"):
+            perform(retrained, place)
 
     def test_where_they_cannot_be_replayed_the_declared_script_is_compiled_and_that_is_told(
         self, retrained: Compile, place: Workplace, monkeypatch: pytest.MonkeyPatch, tmp_path: Path

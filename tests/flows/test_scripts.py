@@ -19,6 +19,7 @@ from tests.fakes.dfc_environment import interpreter
 from tests.tiny import pair, write_pair
 
 CONFIG = {"classes": 4, "bbox_decoders": [{"name": "d1", "stride": 8, "reg_layer": "conv1", "cls_layer": "fc1"}]}
+BOXES = "left/yolov8_nms_postprocess"
 SCRIPTS = (
     'nms_postprocess("boxes/nms.json", meta_arch=yolov8, engine=cpu)\nperformance_param(fps=30)',
     "quantization_param(fc1, precision_mode=a16_w16)",
@@ -49,7 +50,7 @@ def build(folder: Path, *scripts: str, sdk: Any = "dfc", **changes: Any) -> Buil
 
 @pytest.fixture(scope="module")
 def built(folder: Path) -> Build:
-    return build(folder, *SCRIPTS)
+    return build(folder, *SCRIPTS, gates={"min_snr_db": 5})
 
 
 def test_each_models_script_acts_under_its_scope_and_in_its_stage(built: Build) -> None:
@@ -71,6 +72,39 @@ def test_a_file_beside_the_spec_goes_along_with_its_layers_scoped(built: Build, 
     assert decoder == {"name": "left/d1", "stride": 8, "reg_layer": "left/conv1", "cls_layer": "left/fc1"}
 
 
+class TestReplacedOutputs:
+    def test_they_are_told_and_not_judged(self, built: Build) -> None:
+        quantized = built.manifest.quantized
+        assert quantized.output_layers == (BOXES, "right/fc1")
+        assert quantized.unjudged == (BOXES,)
+
+    def test_the_other_model_is_judged(self, built: Build) -> None:
+        (accuracy,) = built.manifest.quantized.accuracy
+        assert accuracy.model == "right"
+        assert [output.layer for output in accuracy.outputs] == ["right/fc1"]
+
+    def test_the_hef_gives_boxes_in_their_place(self, built: Build) -> None:
+        outputs = {stream.name: stream for stream in built.manifest.compiled.deployment.outputs}
+        assert outputs.keys() == {BOXES, "right/fc1"}
+        assert (outputs[BOXES].model, outputs[BOXES].order) == ("left", "HAILO NMS BY CLASS")
+        assert (outputs[BOXES].shape, outputs[BOXES].dtype) == ((4, 5, 100), "FLOAT32")
+
+    def test_only_the_gate_of_the_judged_model_is_evaluated(self, built: Build) -> None:
+        verdicts = {gate.name: gate.verdict for gate in built.manifest.gates}
+        assert verdicts == {"SNR of left": "not evaluated", "SNR of right": "passed"}
+
+    def test_the_report_names_them_without_a_figure(self, built: Build, folder: Path) -> None:
+        report = open_store(str(folder / "store")).get(built.published.report, folder / "report.html")
+        rows = [row for row in report.read_text(encoding="utf-8").split("<tr") if BOXES in row]
+        assert any("not judged" in row for row in rows)
+
+
+def test_logits_are_an_output_of_their_own_name(folder: Path) -> None:
+    manifest = build(folder, "", "probabilities = logits_layer(fc1, softmax, -1, cpu)", name="logits").manifest
+    assert manifest.quantized.unjudged == ("right/probabilities",)
+    assert {stream.name for stream in manifest.compiled.deployment.outputs} == {"left/fc1", "right/probabilities"}
+
+
 def test_another_content_of_the_file_is_another_quantization(built: Build, folder: Path) -> None:
     path = folder / "boxes" / "nms.json"
     path.write_text(json.dumps({**CONFIG, "classes": 5}))
@@ -90,6 +124,6 @@ def test_mistakes_of_all_scripts_are_told_before_anything_is_joined(folder: Path
     assert f"{folder}/absent.json cannot be read" in caught.value.problems[1].message
 
 
-def test_the_emulator_says_what_it_cannot_do(folder: Path) -> None:
-    with pytest.raises(SpecError, match="the emulator has no `nms_postprocess`"):
+def test_the_emulator_names_all_that_it_needs_of_a_configuration(folder: Path) -> None:
+    with pytest.raises(SpecError, match="nms_scores_th.*max_proposals_per_class.*'left/conv1' feeds no output"):
         build(folder, 'nms_postprocess("boxes/nms.json", meta_arch=yolov8)', "", sdk="emulator", name="emulated")

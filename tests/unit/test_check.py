@@ -67,9 +67,6 @@ class TestDisagreements:
         ("change", "what", "values"),
         [
             ({"shape": (32, 16, 3)}, "input shape (height, width, channels)", ("16 × 16 × 3", "32 × 16 × 3")),
-            ({"mean": (1.0, 2.0, 3.0)}, "mean and std", ("none", "mean [1.0, 2.0, 3.0], std [1.0, 1.0, 1.0]")),
-            ({"std": (2.0, 2.0, 2.0)}, "mean and std", ("none", "mean [0.0, 0.0, 0.0], std [2.0, 2.0, 2.0]")),
-            ({"color": "bgr"}, "color", ("rgb", "bgr")),
             ({"hw_arch": "hailo8l"}, "chip", ("hailo8", "hailo8l")),
             ({"sdk_version": "3.31.0"}, "SDK version", ("3.33.0", "3.31.0")),
             ({"state": "quantized_model"}, "state", ("hailo_model", "quantized_model")),
@@ -84,19 +81,16 @@ class TestDisagreements:
         assert row.remedy
 
     def test_all_are_listed_at_once(self) -> None:
-        other = branch(
-            "right", shape=(8, 8, 3), mean=(1, 2, 3), color="bgr", hw_arch="hailo8l", sdk_version="3.31.0", state="x"
-        )
+        other = branch("right", shape=(8, 8, 3), hw_arch="hailo8l", sdk_version="3.31.0", state="x")
         error = refusal(branch("left"), other, branch("third"))
         assert [row.what for row in error.disagreements] == [
-            "input shape (height, width, channels)", "mean and std", "color", "chip", "SDK version", "state",
+            "input shape (height, width, channels)", "chip", "SDK version", "state",
         ]  # fmt: skip
-        for text in ("left has 16 × 16 × 3, right has 8 × 8 × 3, third has 16 × 16 × 3", "left has rgb, right has bgr"):
+        for text in (
+            "left has 16 × 16 × 3, right has 8 × 8 × 3, third has 16 × 16 × 3",
+            "left has hailo8, right has hailo8l",
+        ):
             assert text in str(error)
-
-    def test_a_mean_left_out_equals_a_mean_of_zeros(self) -> None:
-        left, right = branch("left", std=(2.0, 2.0, 2.0)), branch("right", mean=(0.0,) * 3, std=(2.0, 2.0, 2.0))
-        Check(branches=(left, right), calibration=SET, evaluation=SET).requires()
 
 
 class TestSpecProblems:
@@ -136,6 +130,28 @@ class TestFrames:
         assert (found.mean, found.std) == ((1.0, 2.0, 3.0), (1.0, 1.0, 1.0))
         np.testing.assert_array_equal(frames_of(place, found.calibration.npy, tmp_path), images(20)[:12])
         assert "color: rgb" in found.agreements
+        assert "mean and std: mean [1.0, 2.0, 3.0], std [1.0, 1.0, 1.0]" in found.agreements
+
+    def test_preprocessing_that_differs_leaves_raw_rgb_frames_and_is_told(
+        self, place: Workplace, calibration: Path
+    ) -> None:
+        branches = (branch("left", std=(2.0, 2.0, 2.0)), branch("right", color="bgr"))
+        stage = Check(branches=branches, calibration=source(calibration, 12), evaluation=source(calibration, 4))
+        found = perform(stage, place).value
+        assert (found.mean, found.std, found.color) == ((), (), "rgb")
+        assert found.agreements[-2:] == (
+            "mean and std: each model carries its own (left mean [0.0, 0.0, 0.0], std [2.0, 2.0, 2.0], right none)",
+            "color: each model carries its own (left rgb, right bgr)",
+        )
+
+    def test_one_normalization_in_two_orders_is_told_in_that_of_the_frames(
+        self, place: Workplace, calibration: Path
+    ) -> None:
+        branches = (branch("left", mean=(3.0, 2.0, 1.0), color="bgr"), branch("right", mean=(1.0, 2.0, 3.0)))
+        stage = Check(branches=branches, calibration=source(calibration, 12), evaluation=source(calibration, 4))
+        found = perform(stage, place).value
+        assert (found.mean, found.color) == ((1.0, 2.0, 3.0), "rgb")
+        assert "mean and std: mean [1.0, 2.0, 3.0], std [1.0, 1.0, 1.0]" in found.agreements
 
     @pytest.mark.parametrize("wanted", [5, 100])
     def test_evaluation_takes_further_frames_of_the_same_set(
@@ -181,6 +197,13 @@ class TestFrames:
             self.check(place, source(tmp_path / "n.npy", 4), None, std=(60.0, 58.0, 57.0))
         assert place.store.list_records("reuse") == []
         assert self.check(place, source(tmp_path / "n.npy", 4), None).calibration.health.looks_normalised
+        own = Check(
+            branches=(branch("left"), branch("right", std=(60.0, 58.0, 57.0))),
+            calibration=source(tmp_path / "n.npy", 4),
+            evaluation=source(tmp_path / "n.npy", 4),
+        )
+        with pytest.raises(CalibrationError, match="already normalized"):
+            perform(own, place)
 
     def test_a_set_of_another_shape_is_refused_with_both_shapes(self, place: Workplace, tmp_path: Path) -> None:
         np.save(tmp_path / "big.npy", images(4, size=32))

@@ -86,7 +86,7 @@ def test_the_joined_network_computes_what_each_computes_alone(recording: Recordi
     for index, name in enumerate(("left", "right")):
         alone = recording.cases[f"single_{name}"].numbers["SDK_NATIVE.0"]
         assert np.array_equal(joined[f"SDK_NATIVE.{index}"], alone)
-    quantized, device = joined["SDK_QUANTIZED.0"], joined["device.left/dense1"]
+    quantized, device = joined["SDK_QUANTIZED.0"], joined["device.left/fc1"]
     assert snr_db(quantized, device.reshape(quantized.shape)) > 60
 
 

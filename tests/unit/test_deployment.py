@@ -37,7 +37,7 @@ def joined(*outputs: tuple[str, str]) -> Joined:
     )
 
 
-PAIR = joined(("left/dense1", "scores"), ("right/conv7", "mask"))
+PAIR = joined(("left/fc1", "scores"), ("right/conv7", "mask"))
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def pair_hef(tmp_path: Path) -> hef.Hef:
         inputs=[hef.Edge("left/input_layer1", (16, 16, 3))],
         outputs=[
             hef.Edge("right/conv7", (4, 4, 2), data_bytes=2, zero_point=300.0, scale=0.25),
-            hef.Edge("left/dense1", (5,), zero_point=7.0, scale=0.5, original_names=("Gemm_9",)),
+            hef.Edge("left/fc1", (5,), zero_point=7.0, scale=0.5, original_names=("Gemm_9",)),
         ],
         contexts=1,
         sdk_version="3.33.0-emulator",
@@ -72,7 +72,7 @@ def test_numbers_are_those_of_the_hef_and_names_those_of_the_har(pair_hef: hef.H
             scale=0.25, zero_point=300.0,
         ),
         HefStream(
-            name="left/dense1", model="left", original_name="scores", shape=(5,), dtype="UINT8", order="NC",
+            name="left/fc1", model="left", original_name="scores", shape=(5,), dtype="UINT8", order="NC",
             scale=0.5, zero_point=7.0,
         ),
     )  # fmt: skip

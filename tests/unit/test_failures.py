@@ -36,6 +36,11 @@ UNSUPPORTED = """Parsing of net failed. The errors found in the graph are:
  UnsupportedOperationError in op /head/det: Det operation is unsupported
 Please try to parse the model again, using these end node names: /relu, /head/conv"""
 TAIL = "  [info] Compiling\n  the last line"
+NO_FIT_LINES = "  [error] " + NO_FIT.replace("context. ", "context.\n").replace("\n", "\n  ")
+"""The same in the log, the numbers on a line of their own."""
+GPU_LINE = "  failed to allocate 2.00G from device: CUDA_ERROR_OUT_OF_MEMORY: out of memory"
+"""TensorFlow prints it and may go on."""
+ASSERTION = "  compiler: solver.cpp:713: Assertion `!slots.empty()' failed."
 
 
 class Case(NamedTuple):
@@ -162,6 +167,20 @@ CASES = [
         ("conv3", "Agent infeasible"),
     ),
     Case(
+        "capacity exceeded", "BackendAllocatorException", "Compilation failed", FitError,
+        ("Memory units capacity exceeded", "compile.attempts"),
+        "  [error] Mapping Failed (allocation time: 2m 1s)\n  Memory units capacity exceeded",
+    ),
+    Case(
+        "capacity exceeded", "BackendAllocatorException", "conv3: microcode exceeded size", FitError,
+        ("conv3: microcode exceeded size",),
+    ),
+    Case(
+        "mapping failed", "BackendAllocatorException", "Compilation failed", FitError,
+        ("could not be mapped", "allocation time: 59m 59s", "compile.attempts"),
+        "  [error] Mapping Failed (allocation time: 59m 59s)\n  [error] Failed to produce compiled graph",
+    ),
+    Case(
         "crash of the compiler program", "BackendAllocatorException", "Compilation failed with unexpected crash",
         ToolchainError, ("crashed", "allocator_param(seed=7)"),
     ),
@@ -184,9 +203,9 @@ class TestTable:
         assert not error.is_transient
 
     def test_it_is_found_by_its_own_entry(self, case: Case) -> None:
-        report = failures.Report(case.kind, case.message, "left+right", case.log_tail)
-        first = next(entry for entry in failures.table() if entry.evidence(report) is not None)
-        assert first.name == case.name
+        found = failures.recognized(failures.Report(case.kind, case.message, "left+right", case.log_tail))
+        assert found is not None
+        assert found[0].name == case.name
 
 
 def test_every_entry_of_the_table_has_a_case_here() -> None:
@@ -219,6 +238,77 @@ class TestFit:
     def test_the_reason_is_kept_apart_from_the_advice(self) -> None:
         error = fail("BackendAllocatorException", "No successful assignment for: conv1")
         assert error.attributes["reason"] == "No successful assignment for: conv1"
+
+    def test_the_numbers_may_stand_in_the_log_alone(self) -> None:
+        error = fail("BackendAllocatorException", "Compilation failed", f"{NO_FIT_LINES}\n{TAIL}")
+        assert isinstance(error, FitError)
+        assert (error.need["LCUs"], error.have["LCUs"]) == (149, 96)
+        assert error.reason == "APUs 149 of 120 (29 too many), LCUs 149 of 96 (53 too many)"
+
+    def test_numbers_in_the_log_complete_a_reason_that_has_none(self) -> None:
+        error = fail("BackendAllocatorException", "No successful assignment for: conv1", NO_FIT_LINES)
+        assert isinstance(error, FitError)
+        assert error.reason.startswith("No successful assignment for: conv1; APUs 149 of 120")
+
+    def test_what_else_has_a_slash_in_the_log_is_no_resource(self) -> None:
+        log = "  [error] Mapping Failed (allocation time: 1s)\n  Context:0/3 Iteration 4: Trying parallel mapping..."
+        error = fail("BackendAllocatorException", "Compilation failed", log)
+        assert isinstance(error, FitError)
+        assert (error.need, error.have) == ({}, {})
+
+    def test_what_an_unknown_exception_says_is_told_beside_the_log(self) -> None:
+        error = fail("BackendAllocatorException", "Something new in 3.35", "  [error] Mapping Failed (1s)")
+        assert isinstance(error, FitError)
+        assert error.reason == "Mapping Failed (1s); Something new in 3.35"
+
+
+class TestOrder:
+    @pytest.mark.parametrize(
+        ("kind", "message", "log", "name"),
+        [
+            ("AccelerasNumerizationError", "Shift delta in conv1/conv_op is 2.0", "", "numbers overflow"),
+            ("BackendAllocatorException", NO_FIT, "", "single context impossible"),
+            ("BackendAllocatorException", "Compilation failed", NO_FIT_LINES, "single context impossible"),
+            ("BackendAllocatorException", "Compilation failed with unexpected crash", ASSERTION,
+             "crash of the compiler program"),
+            ("BadInputsShape", "Data shape (16, 16, 1)", "  std::bad_alloc", "calibration shape"),
+            ("SIGABRT", "the quantize step ended with SIGABRT", "", "GPU memory, TensorFlow's words"),
+        ],
+    )  # fmt: skip
+    def test_a_line_of_tensorflow_hides_nothing(self, kind: str, message: str, log: str, name: str) -> None:
+        found = failures.recognized(failures.Report(kind, message, "net", f"{GPU_LINE}\n{log}"))
+        assert found is not None
+        assert found[0].name == name
+
+    def test_a_crash_is_no_lack_of_room_although_the_log_tells_of_one_before(self) -> None:
+        error = fail("BackendAllocatorException", "Compilation failed with unexpected crash", NO_FIT_LINES)
+        assert type(error) is ToolchainError
+
+    def test_only_an_allocator_speaks_of_room(self) -> None:
+        assert type(fail("KeyError", "'net_params'", NO_FIT_LINES)) is ToolchainError
+
+
+class TestWhyUnmapped:
+    @pytest.mark.parametrize(
+        ("kind", "message"),
+        [
+            ("BackendAllocatorException", "Compilation failed with unexpected crash"),
+            ("BackendAllocatorException", "Something new in 3.35"),
+        ],
+    )
+    def test_another_script_may_do_better(self, kind: str, message: str) -> None:
+        assert fail(kind, message).attributes["why_unmapped"] == message
+
+    @pytest.mark.parametrize(
+        ("kind", "message", "log"),
+        [
+            ("BackendRuntimeException", "Something new in 3.35", TAIL),
+            ("BackendAllocatorException", "Compilation failed with unexpected crash", "  std::bad_alloc"),
+            ("KeyError", "'net_params'", TAIL),
+        ],
+    )
+    def test_or_not(self, kind: str, message: str, log: str) -> None:
+        assert not fail(kind, message, log).attributes.get("why_unmapped")
 
 
 class TestParser:

@@ -20,6 +20,7 @@ DOCUMENTED = {
     "PowerMeasurementTypes", "SamplingPeriod", "AveragingFactor", "MeasurementBufferIndex", "AsyncInferJob",
     "HailoRTException", "HailoRTStreamAbortedByUser", "HailoCommunicationClosedException",
 }  # fmt: skip
+IMAGE = np.zeros((16, 16, 3), np.uint8)
 
 
 @pytest.fixture
@@ -43,9 +44,13 @@ def hef(tmp_path: Path) -> str:
     return str(runtime.write_dfc_hef(tmp_path / "pair.hef"))
 
 
-def bindings(model: Any, configured: Any) -> Any:
+def bindings(model: Any, configured: Any, **changed: np.ndarray[Any, Any] | None) -> Any:
+    """Bind fitting buffers to all streams but those `changed`, by name: another buffer, or none."""
+
     def buffers(streams: Any) -> dict[str, np.ndarray[Any, Any]]:
-        return {each.name: np.zeros(each.shape, each.format.type.name.lower()) for each in streams}
+        fitting = {each.name: np.zeros(each.shape, each.format.type.name.lower()) for each in streams}
+        bound = {name: changed.get(name, buffer) for name, buffer in fitting.items()}
+        return {name: buffer for name, buffer in bound.items() if buffer is not None}
 
     return configured.create_bindings(buffers(model.inputs), buffers(model.outputs))
 
@@ -66,12 +71,11 @@ def test_without_a_scheduler_which_is_the_default_a_model_has_to_be_activated(ap
     assert api.VDevice.create_params().scheduling_algorithm == api.HailoSchedulingAlgorithm.NONE.value
     with api.VDevice() as vdevice:
         model = vdevice.create_infer_model(hef)
+        with model.configure() as configured, pytest.raises(errors.HailoRTNetworkGroupNotActivatedException):
+            configured.run_async([bindings(model, configured)])
         with model.configure() as configured:
-            frame = bindings(model, configured)
-            with pytest.raises(errors.HailoRTNetworkGroupNotActivatedException):
-                configured.run_async([frame])
             configured.activate()
-            configured.run([frame], 1000)
+            configured.run([bindings(model, configured)], 1000)
             configured.deactivate()
 
 
@@ -131,9 +135,16 @@ def test_streams_are_asked_for_by_name_where_there_are_several(api: Any, errors:
         model = vdevice.create_infer_model(hef)
         assert model.input().shape == [16, 16, 3]
         assert [model.output(name).shape for name in model.output_names] == [[4], [5, 6, 2]]
-        for name in ("", "right"):
-            with pytest.raises(errors.HailoRTNotFoundException):
-                model.output(name)
+        with model.configure() as configured:
+            for streams in (model, configured.create_bindings()):
+                assert streams.input() is streams.input("pair/input_layer1")
+                with pytest.raises(errors.HailoRTInvalidOperationException):
+                    streams.output()
+                with pytest.raises(errors.HailoRTNotFoundException):
+                    streams.output("right")
+            for wrong in ({"input_buffers": {"image": IMAGE}}, {"output_buffers": {"scores": IMAGE}}):
+                with pytest.raises(errors.HailoRTNotFoundException):
+                    configured.create_bindings(**wrong)
 
 
 def test_run_has_no_default_timeout_and_calls_back_by_keyword(api: Any, hef: str) -> None:
@@ -161,19 +172,115 @@ def test_waiting_for_more_frames_than_the_queue_times_out_and_a_full_queue_refus
                 configured.run_async([frame] * (configured.get_async_queue_size() + 1))
 
 
-def test_buffers_are_contiguous_of_the_right_type_and_there(api: Any, errors: Any, hef: str) -> None:
+def test_waiting_ends_when_a_frame_is_done_or_with_the_time(api: Any, errors: Any, hef: str, patch: Any) -> None:
+    runtime.switch(patch, Path(hef).parent, frame_ms=150, queue=1)
+    with api.VDevice(scheduled(api)) as vdevice:
+        model = vdevice.create_infer_model(hef)
+        with model.configure() as configured:
+            job = configured.run_async([bindings(model, configured)])
+            for wait in (configured.wait_for_async_ready, job.wait):
+                with pytest.raises(errors.HailoRTTimeout):
+                    wait(timeout_ms=5)
+            configured.wait_for_async_ready(timeout_ms=5000)
+            job.wait(5000)
+            with pytest.raises(errors.HailoRTTimeout):
+                configured.run([bindings(model, configured)], 5)
+
+
+def test_a_buffer_is_contiguous_and_writeable(api: Any, errors: Any, hef: str) -> None:
+    read_only = np.zeros_like(IMAGE)
+    read_only.flags.writeable = False
+    with api.VDevice(scheduled(api)) as vdevice, vdevice.create_infer_model(hef).configure() as configured:
+        stream = configured.create_bindings().input()
+        with pytest.raises(errors.HailoRTException, match="C_CONTIGUOUS"):
+            stream.set_buffer(np.zeros((32, 16, 3), np.uint8)[::2])
+        with pytest.raises(ValueError, match="not writeable"):
+            stream.set_buffer(read_only)
+        assert stream.get_buffer() is None
+
+
+@pytest.mark.parametrize(
+    ("stream", "buffer", "status"),
+    [
+        ("pair/input_layer1", np.zeros((16, 16, 3), np.float32), "InvalidOperationException"),
+        ("pair/input_layer1", np.zeros((16, 16, 4), np.uint8), "InvalidOperationException"),
+        ("pair/input_layer1", np.zeros((16, 16, 3), np.int8), "InvalidOperationException"),
+        ("pair/input_layer1", None, "NotFoundException"),
+        ("right/conv9", np.zeros((5, 6, 2), np.uint8), "InvalidOperationException"),
+        ("right/conv9", np.zeros((5, 6, 2), np.float32), "InvalidOperationException"),
+        ("right/conv9", None, "InvalidOperationException"),
+    ],
+)
+def test_a_buffer_has_the_bytes_and_the_type_of_its_stream_or_the_model_is_shut_down(
+    api: Any, errors: Any, hef: str, stream: str, buffer: np.ndarray[Any, Any] | None, status: str
+) -> None:
+    with api.VDevice(scheduled(api)) as vdevice:
+        model = vdevice.create_infer_model(hef)
+        with model.configure() as configured:
+            with pytest.raises(getattr(errors, f"HailoRT{status}")):
+                configured.run([bindings(model, configured, **{stream: buffer})], 1000)
+            with pytest.raises(errors.HailoRTStreamAborted):
+                configured.run([bindings(model, configured)], 1000)
+
+
+def test_a_buffer_of_another_shape_with_the_same_bytes_is_taken(api: Any, hef: str) -> None:
+    with api.VDevice(scheduled(api)) as vdevice:
+        model = vdevice.create_infer_model(hef)
+        with model.configure() as configured:
+            frame, flat = (bindings(model, configured) for _ in range(2))
+            flat.input().set_buffer(IMAGE.reshape(-1).copy())
+            flat.output("right/conv9").set_buffer(np.zeros(60, np.uint16))
+            configured.run([frame, flat], 1000)
+            arrays = [each.output("right/conv9").get_buffer() for each in (frame, flat)]
+            np.testing.assert_array_equal(arrays[0].reshape(-1), arrays[1])
+
+
+def test_after_a_shutdown_nothing_runs_and_after_the_context_nothing_is_left(api: Any, errors: Any, hef: str) -> None:
     with api.VDevice(scheduled(api)) as vdevice:
         model = vdevice.create_infer_model(hef)
         with model.configure() as configured:
             frame = bindings(model, configured)
-            with pytest.raises(errors.HailoRTException, match="C_CONTIGUOUS"):
-                frame.input().set_buffer(np.zeros((32, 16, 3), np.uint8)[::2])
-            for wrong in (np.zeros((16, 16, 3), np.float32), np.zeros((16, 16, 4), np.uint8)):
-                frame.input().set_buffer(wrong)
-                with pytest.raises(errors.HailoRTException):
-                    configured.run([frame], 1000)
-            with pytest.raises(errors.HailoRTException):
-                configured.run([configured.create_bindings()], 1000)
+            configured.shutdown()
+            with pytest.raises(errors.HailoRTStreamAborted):
+                configured.run_async([frame])
+        for call in (lambda: configured.run_async([frame]), configured.wait_for_async_ready, configured.shutdown):
+            with pytest.raises(AttributeError):
+                call()
+
+
+def test_leaving_aborts_what_is_under_way_and_calls_back(api: Any, errors: Any, hef: str, patch: Any) -> None:
+    runtime.switch(patch, Path(hef).parent, frame_ms=50)
+    seen: list[Any] = []
+    with api.VDevice(scheduled(api)) as vdevice:
+        model = vdevice.create_infer_model(hef)
+        with model.configure() as configured:
+            for _ in range(3):
+                configured.run_async(
+                    [bindings(model, configured)], lambda completion_info: seen.append(completion_info)
+                )
+    assert [type(each.exception) for each in seen] == 3 * [errors.HailoRTStreamAborted]
+
+
+def test_a_frame_that_fails_ends_the_pipeline_with_its_status(
+    api: Any, errors: Any, hef: str, patch: pytest.MonkeyPatch
+) -> None:
+    runtime.switch(patch, Path(hef).parent, frame_ms=0.1, fail_frame=1, fail_status=36)
+    seen: list[Any] = []
+    with api.VDevice(scheduled(api)) as vdevice:
+        model = vdevice.create_infer_model(hef)
+        with model.configure() as configured:
+            frames = [bindings(model, configured) for _ in range(3)]
+            jobs = [
+                configured.run_async([each], lambda completion_info: seen.append(completion_info)) for each in frames
+            ]
+            for job in jobs:
+                job.wait(1000)
+            with pytest.raises(errors.HailoRTDriverOperationFailedException):
+                configured.run_async(frames[:1])
+    assert [type(each.exception).__name__ for each in seen] == [
+        "NoneType",
+        *2 * ["HailoRTDriverOperationFailedException"],
+    ]
 
 
 def test_a_device_that_is_not_there_is_a_raw_status(api: Any, errors: Any) -> None:

@@ -245,7 +245,7 @@ class TestFailures:
     def test_a_crash(self, machine: Machine) -> None:
         error = machine.refusal(crash=True)
         assert "crashed (SIGSEGV)" in str(error)
-        assert error.is_transient
+        assert not error.is_transient
 
     def test_a_hang_is_ended(self, machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(hailortcli_program, "SLACK_SECONDS", 0.3)

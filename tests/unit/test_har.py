@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from hefjoin.artifacts import Ref
 from hefjoin.errors import InputError, StoreError
 from hefjoin.formats import har
+from hefjoin.formats.har_layers import HarLayer, fused_additions
 from hefjoin.manifest import Network
 from hefjoin.stages import network
 
@@ -100,6 +101,38 @@ def test_parameters_equal_the_weights_of_the_layers_with_a_kernel() -> None:
     kernels = [layer.name for layer in found.layers if "kernel_shape" in layer.params]
     counted = sum(weights[f"{name}/{kind}:0"].size for name in kernels for kind in ("kernel", "bias"))
     assert found.parameters == counted == 604_648
+
+
+@needs_real_file
+def test_residual_additions_of_a_real_network_take_no_place() -> None:
+    found = network.describe(REAL, Ref(uri="file:///real.har", sha256="0" * 64, size_bytes=1, media="har"))
+    fused = [layer.name.partition("/")[2] for layer in found.layers if layer.is_fused]
+    assert fused == ["ew_add2", "ew_add3", "ew_add4", "ew_add5"]  # the first adds a constant to an activation
+    assert found.layers_on_chip == len(found.layers) - 4
+
+
+@pytest.mark.parametrize(
+    ("changes", "is_fused"),
+    [
+        ({}, True),
+        ({"type": "dw"}, True),
+        ({"type": "maxpool"}, False),
+        ({"params": {"activation": "relu"}}, False),
+        ({"output": ["net/ew_add1", "net/output_layer1"]}, False),
+    ],
+)
+def test_an_addition_is_fused_into_a_plain_convolution_that_feeds_it_alone(
+    changes: dict[str, Any], is_fused: bool
+) -> None:
+    image = [-1, 8, 8, 4]
+    branch = {"name": "net/conv1", "type": "conv", "output": ["net/ew_add1"], "output_shapes": [image]} | changes
+    total = {"name": "net/ew_add1", "type": "ew_add", "input": ["net/maxpool1", "net/conv1"]}
+    shapes = ([image, image], [image, [-1, 1, 1, 4]])
+    found = [
+        fused_additions(HarLayer.model_validate(layer) for layer in (branch, total | {"input_shapes": given}))
+        for given in shapes
+    ]
+    assert found == [frozenset({"net/ew_add1"} if is_fused else ()), frozenset()]  # the second broadcasts
 
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from hefjoin.errors import InputError
 from hefjoin.formats import hef
-from hefjoin.formats.hef import Edge
+from hefjoin.formats import hef_messages as messages
+from hefjoin.formats.hef import Edge, HostStep
 from hefjoin.formats.hef_listing import like_hailortcli
 from tests.hef_protobuf import description, emulated
 
@@ -172,3 +173,74 @@ def test_what_is_written_is_read(
         assert (stream.zero_point, stream.scale) == (edge.zero_point, edge.scale)
         assert stream.dtype == {1: "UINT8", 2: "UINT16"}[edge.data_bytes]
     assert {name: hef.resource(path, name) for name in found.resources} == resources
+
+
+HEADS = [Edge("net/conv1", (8, 6, 64), 1, 3.0, 0.5), Edge("net/fc1", (10,)), Edge("net/conv2", (8, 6, 3), 1)]
+DETECTOR = messages.Yolov8NmsOp(64.0, 48.0, (messages.Yolov8BboxDecoder(8, 1, 3),), 16)
+NMS = messages.NmsOp(
+    nms_score_th=0.2, nms_iou_th=0.7, max_proposals_per_class=100, classes=3, yolov8=DETECTOR
+)  # fmt: skip
+BOXES = HostStep("net/yolov8_nms_postprocess", (0, 2), NMS)
+SOFTMAX = HostStep("net/x", (1,), messages.LogitsOp(type=1))
+
+
+def test_what_the_host_does_lists_as_in_a_real_hef(tmp_path: Path) -> None:
+    """The lines are those of the vendor's listing of a YOLOv8 network of its compiler; of several ops it shows one."""
+    path = tmp_path / "net.hef"
+    path.write_bytes(emulated(outputs=HEADS, host_steps=[SOFTMAX, BOXES], contexts=2))
+    found = hef.read(path, verify=True)
+    assert [line.strip() for line in like_hailortcli(found).splitlines()[3:]] == [
+        "Stream infos:",
+        "Input  pair/input_layer1 UINT8, NHWC(224x224x3)",
+        "Output net/conv1 UINT8, NHCW(8x6x64)",
+        "Output net/fc1 UINT8, NC(10)",
+        "Output net/conv2 UINT8, NHCW(8x6x3)",
+        "VStream infos:",
+        "Input  pair/input_layer1 UINT8, NHWC(224x224x3)",
+        "Output net/yolov8_nms_postprocess FLOAT32, HAILO NMS BY CLASS(number of classes: 3, "
+        "maximum bounding boxes per class: 100, maximum frame size: 6012)",
+        "Output net/x FLOAT32, NC(10)",
+        "Operation:",
+        "Op YOLOV8",
+        "Name: YOLOV8-Post-Process",
+        "Score threshold: 0.200",
+        "IoU threshold: 0.70",
+        "Classes: 3",
+        "Max bboxes per class: 100",
+        "Image height: 64",
+        "Image width: 48",
+    ]
+    assert found.groups[0].contexts == 2
+
+
+def test_the_description_of_what_the_host_does_is_that_of_real_files() -> None:
+    """Contexts lie in the core's op; an op's pad leads to the output's; the order is that of what is left."""
+    proto = description(emulated(outputs=HEADS, host_steps=[BOXES, SOFTMAX]))
+    (group,) = proto.network_groups
+    assert {extension.type_index for extension in proto.extensions} == {13, 22, 26, 27, 31}
+    assert not group.contexts
+    core, boxes, softmax = group.ops
+    assert list(group.sorted_outputs_order) == list(core.core_op.sorted_outputs_order) == [BOXES.name, SOFTMAX.name]
+    edges = [edge for edge in core.core_op.contexts[0].metadata.edge_layers if edge.direction]
+    sources = {pad_edge.dst: pad_edge.src for pad_edge in group.pad_edges}
+    pads = {edge.pad_index: edge.layer_info.name for edge in edges}
+    assert [pads[sources[pad.index]] for pad in boxes.input_pads] == ["net/conv1", "net/conv2"]
+    assert [pads[sources[pad.index]] for pad in softmax.input_pads] == ["net/fc1"]
+    (decoder,) = boxes.nms_op.yolov8.bbox_decoders
+    assert (pads[decoder.reg_pad_index], pads[decoder.cls_pad_index]) == ("net/conv1", "net/conv2")
+    numbers = [pad.index for op in group.ops for pad in (*op.input_pads, *op.output_pads)]
+    assert len(set(numbers)) == len(numbers)
+
+
+@pytest.mark.parametrize(
+    ("steps", "message"),
+    [
+        ([HostStep("net/x", (3,), NMS)], r"takes \(3,\) of 3 outputs"),
+        ([HostStep("net/x", (), NMS)], r"takes \(\) of 3 outputs"),
+        ([BOXES, HostStep("net/x", (2,), NMS)], "output 2 is taken 2 times"),
+        ([HostStep("net/fc1", (0,), NMS)], "name 'net/fc1' is an output's too"),
+    ],
+)
+def test_steps_that_do_not_fit_are_refused(steps: list[HostStep], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        emulated(outputs=HEADS, host_steps=steps)

@@ -31,7 +31,7 @@ from tests import runtime
 from tests.builds import device_manifest, make_manifest
 from tests.tiny import CLASSES, images, pair, write_model
 
-NORMALIZATION = "normalization1 = normalization([120.0, 115.0, 105.0], [60.0, 58.0, 57.0], left/input_layer1)\n"
+NORMALIZATION = "left/normalization1 = normalization([120.0, 115.0, 105.0], [60.0, 58.0, 57.0], left/input_layer1)\n"
 DEVICE_BUILD = device_manifest()
 
 
@@ -207,7 +207,7 @@ class TestText:
         boxes = {"order": "HAILO NMS BY CLASS", "dtype": "FLOAT32", "shape": (80, 5, 100), "original_name": ""}
         text = render(changed_outputs(device_manifest(), boxes, {}))
         ast.parse(text)
-        assert "get_buffer(tf_format=name in ('resnet_a/dense1',))" in text
+        assert "get_buffer(tf_format=name in ('resnet_a/fc1',))" in text
         assert "tf_format" not in render(device_manifest())
 
     @pytest.mark.parametrize(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
+import time
 
 import pytest
 from hypothesis import given
@@ -31,7 +33,9 @@ allocator_param(timeout=25m)
 concat_from_ew_sub7-9 = concat([ew_sub7, ew_sub8], concat_1)
 context_0 = context([])
 context_0.place(1, [conv1, demuxer-shortcut_6])
-x = logits_layer(fc1, softmax, -1, cpu)"""
+x = logits_layer(fc1, softmax, -1, cpu)
+net_context_1.place(-2.5e+3, [{*output_layer*}, 'a b'])  # "quoted" [brackets]
+performance_param(fps=null)"""
 
 
 def problems(text: str) -> list[tuple[str, str]]:
@@ -87,6 +91,8 @@ class TestParse:
             Command(("context_0",), "context", ((),)),
             Command((), "place", (1, (Word("conv1"), Word("demuxer-shortcut_6"))), owner="context_0"),
             Command(("x",), "logits_layer", (Word("fc1"), Word("softmax"), -1, Word("cpu"))),
+            Command((), "place", (-2500.0, (Glob("*output_layer*"), "a b")), owner="net_context_1"),
+            Command((), "performance_param", (), (("fps", Word("null")),)),
         ]
         assert repr(parse(EVERY_FORM).commands) == repr(tuple(expected))
 
@@ -236,6 +242,22 @@ class TestRoundTrip:
         except SpecError:
             return
         assert repr(parse(str(script))) == repr(script)
+
+    @pytest.mark.parametrize(
+        "text",
+        ["(", "[", "{", '"', "a,", "a=", "set_seed(", "set_seed(seed=1),", "set_seed(seed=1)\n", "9", "# ", "x.y"],
+    )
+    def test_a_long_text_takes_no_longer_than_its_length(self, text: str) -> None:
+        """Twice the text takes about twice the time: no rule of the grammar goes back."""
+
+        def seconds(count: int) -> float:
+            start = time.process_time()
+            with contextlib.suppress(SpecError):
+                parse(text * count)
+            return time.process_time() - start
+
+        parse("")
+        assert seconds(20_000 // len(text)) < 8 * seconds(5_000 // len(text)) + 0.1
 
 
 class TestStages:

@@ -41,3 +41,10 @@ def test_a_file_is_a_quoted_first_argument_and_can_be_renamed() -> None:
     assert list(map(named_file, script.commands)) == ["a/b.json", "", ""]
     renamed = str(with_files(script, {"a/b.json": "b.json", "": "never"})).splitlines()
     assert renamed == ['nms_postprocess("b.json", meta_arch=yolov8)', *str(script).splitlines()[1:]]
+
+
+def test_a_file_may_be_given_by_its_keyword() -> None:
+    (command,) = parse('nms_postprocess(meta_arch=yolov8, config_path="a/b.json")').commands
+    assert named_file(command) == "a/b.json"
+    renamed = with_files(parse(str(command)), {"a/b.json": "left.b.json"})
+    assert str(renamed) == 'nms_postprocess(meta_arch=yolov8, config_path="left.b.json")\n'

@@ -62,6 +62,14 @@ class TestGates:
             "accuracy drop of right": "not evaluated",
         }
 
+    def test_what_the_device_gave_is_judged_beside_what_the_compiler_foresaw(self) -> None:
+        on_device = measured("device").model_copy(update={"accuracy": (accuracy(snr=-5.0),)})
+        gates = judge(GatesSpec(min_snr_db=20), quantized(accuracy(snr=30.0)), on_device)
+        assert {gate.name: gate.verdict for gate in gates} == {
+            "SNR of left": "passed",
+            "SNR of left on the device": "failed",
+        }
+
     def test_accuracy_drop_with_labels_is_the_loss_and_a_gain_passes(self) -> None:
         gained = accuracy(agreement=0.5).model_copy(update={"float_accuracy": 0.9, "quantized_accuracy": 0.91})
         lost = accuracy("right").model_copy(update={"float_accuracy": 0.9, "quantized_accuracy": 0.88})

@@ -18,7 +18,7 @@ from hefjoin.manifest import (
     LayerView,
     Manifest,
 )
-from hefjoin.report import graph, maps, words
+from hefjoin.report import graph, maps, summary, words
 from tests.builds import (
     MODELS,
     RESNET,
@@ -201,6 +201,19 @@ def test_every_attempt_and_what_the_mapping_takes_are_shown(
     assert "resnet_pair_context_0" in page.texts("h3")
     assert "75.0\u202f%" in page.elements[0].text
     assert "did not fit" not in parse(rendered(make_manifest)).elements[0].text
+
+
+def test_a_device_far_from_what_was_foreseen_is_a_warning() -> None:
+    build = device_manifest()
+    assert not [text for text in summary.warnings(build) if "on the device" in text]
+    far = tuple(
+        each.model_copy(update={"outputs": tuple(out.model_copy(update={"snr_db": -5.0}) for out in each.outputs)})
+        for each in build.measured.accuracy
+    )
+    worse = build.model_copy(update={"measured": build.measured.model_copy(update={"accuracy": far})})
+    (first, second) = [text for text in summary.warnings(worse) if "on the device" in text]
+    assert "resnet_a has −5.0\u202fdB on the device (device), 31.2\u202fdB were expected (DFC)" in first
+    assert "resnet_b" in second
 
 
 def test_failed_gate_is_told_with_wanted_and_found(rendered: Callable[[Callable[[], Manifest]], str]) -> None:

@@ -220,7 +220,7 @@ class TestFiles:
         [
             (("", ""), "", ()),
             (("", COMMAND), "", ("right",)),
-            (("x = logits_layer(dense1, softmax, -1, cpu)", ""), "", ("left",)),
+            (("x = logits_layer(fc1, softmax, -1, cpu)", ""), "", ("left",)),
             (("", ""), COMMAND, ("left", "right")),
         ],
     )

@@ -17,7 +17,7 @@ from hefjoin.stages.script_check import require_sound
 from tests.tiny import pair
 
 REF = Ref(uri="file:///x", sha256="0" * 64, size_bytes=1, media="har")
-LAYERS = ("conv1", "avgpool1", "dense1")
+LAYERS = ("conv1", "avgpool1", "fc1")
 
 
 def network(scope: str) -> Network:
@@ -26,7 +26,7 @@ def network(scope: str) -> Network:
     return Network(
         har=REF, scopes=(scope,), state="hailo_model", hw_arch="hailo8", sdk_version="1", layers=views,
         inputs=(Tensor(layer=f"{scope}/input_layer1", original_name="image", shape=(16, 16, 3)),),
-        outputs=(Tensor(layer=f"{scope}/dense1", original_name="scores", shape=(4,)),),
+        outputs=(Tensor(layer=f"{scope}/fc1", original_name="scores", shape=(4,)),),
     )  # fmt: skip
 
 
@@ -50,7 +50,7 @@ def problems(*models: str, provider: Provider = "dfc", **changes: Any) -> Sequen
     [
         "",
         "quantization_param(conv1, precision_mode=a16_w16)",
-        "quantization_param([left/conv1, dense1], precision_mode=a16_w16)",
+        "quantization_param([left/conv1, fc1], precision_mode=a16_w16)",
         "quantization_param({conv*}, precision_mode=a8_w4)",
         "quantization_param({left/*}, precision_mode=a8_w4)",
         "quantization_param({*output_layer*}, precision_mode=a16_w16)",
@@ -58,7 +58,7 @@ def problems(*models: str, provider: Provider = "dfc", **changes: Any) -> Sequen
         "quantization_param(output_layer1, precision_mode=a16_w16)",
         "model_optimization_config(negative_exponent, layers={*}, rank=0)",
         "change_output_activation(sigmoid)",
-        "y = logits_layer(dense1, softmax, -1, cpu)\nquantization_param(y, precision_mode=a16_w16)",
+        "y = logits_layer(fc1, softmax, -1, cpu)\nquantization_param(y, precision_mode=a16_w16)",
         "performance_param(fps=30)",
         "a, b = defuse(conv_the_compiler_made, 2)",
     ],
@@ -72,6 +72,21 @@ def test_the_joint_script_names_layers_with_their_scope() -> None:
     ((where, message),) = problems(script="quantization_param(conv1, precision_mode=a16_w16)")
     assert where == "script:1:1"
     assert "conv1, which is no layer of the joined network; did you mean `left/conv1`?" in message
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        ("left/r = resize(left/input_layer1, resize_shapes=[8, 8])", "leave it out"),
+        ("left/r, left/y = input_conversion(nv12_to_rgb, emulator_support=True)", "leave emulator_support out"),
+        ("left/r, left/y = input_conversion(nv12_to_rgb)", ""),
+        ("left/r = input_conversion(left/input_layer1, bgr_to_rgb)", ""),
+    ],
+)
+def test_frames_keep_the_shape_that_the_build_prepares(command: str, said: str) -> None:
+    found = problems(script=command)
+    assert [where for where, _ in found] == ["script:1:" + str(command.index("= ") + 3)] * bool(said)
+    assert all(said in message for _, message in found)
 
 
 @pytest.mark.parametrize(
@@ -97,14 +112,30 @@ def test_a_mistake_is_told_with_its_place(command: str, said: str) -> None:
     assert said in message
 
 
-@pytest.mark.parametrize(
-    "command", ['nms_postprocess("nms.json", meta_arch=yolov8)', "x = logits_layer(dense1, softmax, -1, cpu)"]
-)
-def test_the_emulator_refuses_what_replaces_outputs(command: str, tmp_path: Path) -> None:
+REPLACING = {
+    'nms_postprocess("nms.json", meta_arch=yolov8)': "",
+    'nms_postprocess("nms.json", yolov8, engine=cpu)': "",
+    "x = logits_layer(fc1, softmax, -1, cpu)": "",
+    'nms_postprocess("nms.json", meta_arch=ssd)': "boxes of yolov8 only",
+    'nms_postprocess("nms.json", meta_arch=yolov8, engine=nn_core)': "only on the cpu",
+    "nms_postprocess(meta_arch=yolov8)": "no boxes without a configuration",
+    "x = logits_layer(fc1, softmax, -1, nn_core)": "only on the cpu",
+}
+
+
+@pytest.mark.parametrize("provider", ["dfc", "emulator"])
+@pytest.mark.parametrize("command", REPLACING)
+def test_outputs_that_the_emulator_cannot_replace_are_for_the_dfc(
+    command: str, provider: Provider, tmp_path: Path
+) -> None:
     (tmp_path / "nms.json").write_text("{}")
-    ((where, message),) = problems(command.replace("nms.json", f"{tmp_path}/nms.json"), provider="emulator")
+    found = problems(command.replace("nms.json", f"{tmp_path}/nms.json"), provider=provider)
+    if provider == "dfc" or not REPLACING[command]:
+        assert found == ()
+        return
+    ((where, message),) = found
     assert where.startswith("models[0].script:1:")
-    assert "build with the DFC" in message
+    assert REPLACING[command] in message
 
 
 def test_everything_wrong_in_all_scripts_comes_at_once() -> None:
@@ -169,7 +200,7 @@ class TestFiles:
 
     @pytest.mark.parametrize("layer", ["conv1", "left/conv1", ""])
     def test_a_configuration_of_the_networks_layers_is_right(self, tmp_path: Path, layer: str) -> None:
-        decoders = [{"name": "bbox_decoder1", "reg_layer": layer, "cls_layer": "dense1"}]
+        decoders = [{"name": "bbox_decoder1", "reg_layer": layer, "cls_layer": "fc1"}]
         assert self.found(tmp_path, json.dumps({"bbox_decoders": decoders})) == ()
 
     @pytest.mark.parametrize(

@@ -59,7 +59,7 @@ GUARDED: dict[str, tuple[Call, set[States]]] = {
     "save_har": (lambda r, f: r.save_har(f / "out.har"), {H, F, Q, C}),
     "load_model_script": (lambda r, f: r.load_model_script("allocator_param(timeout=1)"), {H, F, Q, C}),
     "get_hn_dict": (lambda r, f: r.get_hn_dict(), {H, F, Q, C}),
-    "join": (lambda r, f: r.join(r, "a", "b"), {H}),
+    "join": (lambda r, f: r.join(r, "a", "b"), {H, F, Q}),
     "optimize_full_precision": (lambda r, f: r.optimize_full_precision(), {H}),
     "optimize": (lambda r, f: r.optimize(FRAMES), {H, F}),
     "analyze_noise": (lambda r, f: r.analyze_noise(FRAMES), {Q, C}),
@@ -180,7 +180,8 @@ def test_a_har_gives_back_what_was_saved(state: States, hars: dict[States, Path]
     known = {H: ["SDK_NATIVE"], F: ["SDK_NATIVE", "SDK_FP_OPTIMIZED"]}
     for how in known.get(state, [item.name for item in InferenceContext]):
         np.testing.assert_array_equal(runners.infer(again, FRAMES, how), runners.infer(fresh, FRAMES, how))
-    assert (again.model_script, again.get_hn_dict()) == (fresh.model_script, fresh.get_hn_dict())
+    wanted = runners.parsed(graphs.small_net(), tmp_path) if state is H else fresh
+    assert (again.model_script, again.get_hn_dict()) == (fresh.model_script, wanted.get_hn_dict())
     assert again.hef == (fresh.hef if state is C else None)
 
 
@@ -218,6 +219,66 @@ def test_a_script_for_compile_changes_no_numbers_any_more(hars: dict[States, Pat
         item.analyze_noise(FRAMES)
     assert runner.get_params_statistics() == untouched.get_params_statistics()
     assert runner.compile() == untouched.compile()
+
+
+class TestScriptsAfterOptimization:
+    """The vendor's tools load one file before every step; what has acted may be said again, and nothing new."""
+
+    STEERING = "quantization_param(conv1, precision_mode=a16_w16)"
+
+    @pytest.mark.parametrize("state", [F, Q, C])
+    def test_the_same_script_is_taken_again_with_a_warning(self, state: States, hars: dict[States, Path]) -> None:
+        runner, untouched = in_state(state, hars), in_state(state, hars)
+        with redirect_stdout(io.StringIO()) as log:
+            runner.load_model_script(f"{SCRIPT}\nallocator_param(timeout=9)")
+        assert log.getvalue().count("[warning] 1 commands have acted already") == 1
+        assert runner.model_script == f"{SCRIPT}\nallocator_param(timeout=9)\n"
+        np.testing.assert_array_equal(
+            runners.infer(runner, FRAMES, "SDK_FP_OPTIMIZED"), runners.infer(untouched, FRAMES, "SDK_FP_OPTIMIZED")
+        )
+
+    @pytest.mark.parametrize("append", [False, True])
+    @pytest.mark.parametrize(
+        ("state", "command"),
+        [
+            (F, "change_output_activation(sigmoid)"),
+            (Q, "change_output_activation(sigmoid)"),
+            (C, SCRIPT.replace("120", "121").replace("n =", "m =")),
+            (Q, STEERING),
+        ],
+    )
+    def test_a_new_command_comes_too_late(
+        self, state: States, command: str, append: bool, hars: dict[States, Path]
+    ) -> None:
+        runner = in_state(state, hars)
+        before = runner.model_script
+        with pytest.raises(exceptions.AllocatorScriptParserException):
+            runner.load_model_script(command, append=append)
+        assert runner.model_script == before
+
+    def test_the_message_says_why(self, hars: dict[States, Path]) -> None:
+        late = f"allocator_param(timeout=9)\n{self.STEERING}"
+        wanted = re.escape(f"string:2:1: `{self.STEERING}` comes too late, the model is a quantized_model")
+        with pytest.raises(exceptions.AllocatorScriptParserException, match=wanted):
+            in_state(Q, hars).load_model_script(late)
+
+    def test_between_both_optimizations_modifications_stay(self, hars: dict[States, Path]) -> None:
+        """A script that steers quantization only may follow one that modified."""
+        runner, wanted = in_state(F, hars), in_state(H, hars)
+        steering = f"{self.STEERING}\nquantization_param({{n*}}, precision_mode=a16_w16)"
+        runner.load_model_script(steering)
+        wanted.load_model_script(f"{SCRIPT}\n{steering}")
+        for item in (runner, wanted):
+            item.optimize(FRAMES)
+        assert runner.model_script == wanted.model_script
+        for how in ("SDK_FP_OPTIMIZED", "SDK_QUANTIZED"):
+            np.testing.assert_array_equal(runners.infer(runner, FRAMES, how), runners.infer(wanted, FRAMES, how))
+
+
+def test_the_hn_shows_what_the_script_made_once_it_has_acted(hars: dict[States, Path]) -> None:
+    layers = {state: list(in_state(state, hars).get_hn_dict()["layers"]) for state in (H, F, Q, C)}
+    assert "net/n" not in layers[H]
+    assert layers[F] == layers[Q] == layers[C] == [layers[H][0], "net/n", *layers[H][1:]]
 
 
 @pytest.mark.parametrize(("level", "drops"), [(None, False), (-100, False), (0, False), (1, True), (4, True)])

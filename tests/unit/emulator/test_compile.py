@@ -94,7 +94,7 @@ def test_the_hef_lists_inputs_and_outputs(tmp_path: Path) -> None:
         ("net/input_layer1", (6, 8, 3), 1.0, 0.0)
     ]
     outputs = runners.infer(runner, FRAMES, "SDK_QUANTIZED")
-    assert [item.name for item in group.outputs] == ["net/dense1", "net/conv1", "net/format_conversion1"]
+    assert [item.name for item in group.outputs] == ["net/fc1", "net/conv1", "net/format_conversion1"]
     assert [item.original_names for item in group.outputs] == [("y",), ("r",), ("b",)]
     for item, array in zip(group.outputs, outputs, strict=True):
         assert item.shape == array.shape[1:]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import graphs
 import numpy as np
@@ -13,6 +12,7 @@ import pytest
 from graphs import conv, conv_weights, network, node, normal
 
 from hefjoin.emulator import hn
+from hefjoin.emulator.layer_names import in_order
 from hefjoin.emulator.translate import translate
 from hefjoin.formats import har
 
@@ -57,9 +57,10 @@ def test_shapes_are_nhwc(tmp_path: Path) -> None:
     shapes = {name: (layer["input_shapes"], layer["output_shapes"]) for name, layer in layers.items()}
     image, features = [-1, 8, 16, 3], [-1, 8, 16, 4]
     assert shapes["net/input_layer1"] == ([image], [image])
-    assert shapes["net/conv1"] == ([image], [features])
-    assert shapes["net/conv2"] == ([features, features], [features])
-    assert shapes["net/feature_splitter1"] == ([features], [[-1, 8, 16, 1], [-1, 8, 16, 3]])
+    assert shapes["net/conv1"] == ([image], [features, features])  # one for each of its readers
+    assert shapes["net/ew_add1"] == ([features, features], [features])
+    one, three = [-1, 8, 16, 1], [-1, 8, 16, 3]
+    assert shapes["net/feature_splitter1"] == ([features], [three, one, three])  # maxpool1, output_layer2 and 3
     assert shapes["net/maxpool1"] == ([[-1, 8, 16, 3]], [[-1, 96]])  # its result is flattened
     assert shapes["net/output_layer1"] == ([[-1, 5]], [[-1, 5]])
 
@@ -79,7 +80,7 @@ def test_kernels_are_written_as_height_width_inputs_outputs(tmp_path: Path) -> N
         "net/conv1": [3, 3, 3, 4],
         "net/dw1": [1, 2, 1, 4],
         "net/deconv1": [2, 2, 2, 6],
-        "net/dense1": [240, 5],
+        "net/fc1": [240, 5],
     }
     assert layers["net/conv1"]["params"]["strides"] == [1, 2, 1, 1]
     assert layers["net/conv1"]["params"]["dilations"] == [1, 1, 2, 1]
@@ -101,9 +102,9 @@ def test_parameters_are_what_the_file_holds(tmp_path: Path) -> None:
 def test_layers_say_what_they_took_with_them(tmp_path: Path) -> None:
     params = view_of(branched(), tmp_path)["layers"]
     assert params["net/conv1"]["params"]["activation"] == "relu"
-    assert [params[f"net/conv{n}"]["params"]["elementwise_add"] for n in (1, 2)] == [False, True]
-    assert params["net/conv2"]["original_names"] == ["/d", "/s"]
-    assert params["net/dense1"]["params"]["kernel_shape"] == [96, 5]
+    assert params["net/conv1"]["original_names"] == ["/a", "/r"]
+    assert params["net/ew_add1"]["original_names"] == ["/s"]
+    assert params["net/fc1"]["params"]["kernel_shape"] == [96, 5]
     assert params["net/input_layer1"]["original_names"] == ["x"]
 
 
@@ -112,7 +113,7 @@ def test_outputs_keep_the_order_of_the_file(tmp_path: Path) -> None:
     outputs = hn.output_layers(view)
     assert [layer["original_names"] for layer in outputs.values()] == [["y"], ["p"], ["q"]]
     assert view["net_params"]["output_layers_order"] == [
-        "net/dense1", "net/feature_splitter1", "net/feature_splitter1",
+        "net/fc1", "net/feature_splitter1", "net/feature_splitter1",
     ]  # fmt: skip
     assert list(outputs) == ["net/output_layer1", "net/output_layer2", "net/output_layer3"]
 
@@ -145,22 +146,60 @@ def test_renaming_scopes_touches_every_name(tmp_path: Path) -> None:
     assert renamed == json.loads(text)
 
 
+def test_layers_stand_behind_what_feeds_them_else_by_name(tmp_path: Path) -> None:
+    nodes = [C, *(conv("a", f"b{index}", "d") for index in range(10))]
+    nodes.append(node("Concat", " ".join(f"b{index}" for index in range(10)), "y", axis=1))
+    view = view_of(network(nodes, W), tmp_path)
+    heads = ["net/conv10", "net/conv11", *(f"net/conv{number}" for number in range(2, 10))]
+    assert list(view["layers"]) == ["net/input_layer1", "net/conv1", *heads, "net/concat1", "net/output_layer1"]
+    assert view["layers"]["net/conv1"]["output"] == heads
+
+
+def many_types() -> onnx.ModelProto:
+    """A layer of every type that the real HAR has as well, and a dense one."""
+    nodes = [
+        C,
+        node("Sigmoid", "a", "g"),
+        node("Mul", "a g", "h"),
+        node("Add", "h k", "n"),
+        node("Concat", "h n", "t", axis=1),
+        node("Mul", "h n", "m"),
+        node("Add", "m n", "s"),
+        node("ReduceSum", "s axes", "r"),
+        node("Resize", "r _ scales", "u"),
+        node("Conv", "u d_w d_b", "v"),
+        node("Flatten", "v", "f"),
+        node("Gemm", "f w b", "y", transB=1),
+    ]
+    weights = W | {"k": normal(1, 4, 1, 1), "axes": np.array([2]), "scales": np.float32([1, 1, 4, 1])}
+    weights |= {"w": normal(5, 4 * 2 * 6), "b": normal(5)}
+    return network(nodes, weights, outputs=["y", "t"])
+
+
 @needs_real_file
-@pytest.mark.parametrize("kind", ["input_layer", "conv", "output_layer"])
-def test_keys_are_the_vendors(kind: str, tmp_path: Path) -> None:
+def test_keys_are_the_vendors(tmp_path: Path) -> None:
     real = json.loads(har.read_member(REAL, ".hn"))
-    ours = view_of(branched(), tmp_path)
-
-    def first(view: hn.Hn) -> dict[str, Any]:
-        return next(layer for layer in view["layers"].values() if layer["type"] == kind)
-
-    assert set(ours["net_params"]) <= set(real["net_params"])
+    ours = view_of(many_types(), tmp_path)
     assert set(ours) == set(real)
-    theirs, mine = first(real), first(ours)
-    extra = {"transposed", "engine", "io_type"} if kind != "conv" else set()
-    assert set(mine) == set(theirs) - extra
-    assert {key: type(value) for key, value in mine.items()} == {key: type(theirs[key]) for key in mine}
-    assert set(mine.get("params", {})) <= set(theirs.get("params", {}))
-    for key, value in mine.get("params", {}).items():
-        assert type(value) is type(theirs["params"][key])
-    assert mine["input_shapes"][0][0] == theirs["input_shapes"][0][0] == -1
+    assert set(ours["net_params"]) == set(real["net_params"])
+    theirs = {layer["type"]: layer for layer in real["layers"].values()}
+    mine = {layer["type"]: layer for layer in ours["layers"].values()}
+    both = mine.keys() & theirs.keys()
+    assert both == set(theirs) - {"const_input", "layer_normalization"}
+    for kind in both:
+        assert set(mine[kind]) == set(theirs[kind])
+        assert set(mine[kind].get("params", {})) <= set(theirs[kind].get("params", {}))
+        assert {key: type(value) for key, value in mine[kind].items()} == {
+            key: type(theirs[kind][key]) for key in mine[kind]
+        }
+    assert mine["input_layer"]["input_shapes"][0][0] == theirs["input_layer"]["input_shapes"][0][0] == -1
+
+
+@needs_real_file
+def test_the_vendors_layers_stand_in_our_order() -> None:
+    layers = json.loads(har.read_member(REAL, ".hn"))["layers"]
+    order = in_order({name: layer["input"] for name, layer in layers.items()}, lambda name, _: name)
+    assert order == list(layers)
+    for name, layer in layers.items():
+        assert layer["output"] == [reader for reader in order if name in layers[reader]["input"]]
+        assert len(layer["output_shapes"]) == max(1, len(layer["output"]))

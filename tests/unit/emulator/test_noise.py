@@ -52,10 +52,10 @@ def runner(tmp_path: Path) -> ClientRunner:
 def test_noise_is_what_numpy_computes(runner: ClientRunner) -> None:
     runner.analyze_noise(FRAMES)
     found = runner.get_params_statistics()
-    names = ["net/conv1", "net/conv2", "net/maxpool1"]
+    names = ["net/conv1", "net/conv2", "net/ew_add1", "net/maxpool1"]
     assert list(found) == [f"{name}/layer_noise_analysis/snr" for name in names]
     assert runner._quantized is not None
-    reference = fp_optimize(runner._model, runner._plan(runner._script).normalizations)
+    reference = fp_optimize(runner._model, runner._plan(runner._script).modifications)
     for name, exact, rough in zip(names, values_of(reference, names), values_of(runner._quantized, names), strict=True):
         assert found[f"{name}/layer_noise_analysis/snr"] == [pytest.approx(graphs.snr_db(exact, rough), abs=1e-3)]
         assert 20 < graphs.snr_db(exact, rough) < 80

@@ -8,11 +8,15 @@ import graphs
 import numpy as np
 import pytest
 import runners
+from hypothesis import given
+from hypothesis import strategies as st
 
 from hefjoin.emulator import ClientRunner, JoinAction, exceptions
-from hefjoin.emulator.plan import Normalization, Plan, plan
+from hefjoin.emulator.hn import Hn
+from hefjoin.emulator.modify import Normalization
+from hefjoin.emulator.plan import Clipping, Plan, plan
 from hefjoin.emulator.quantize import Mode
-from hefjoin.formats.model_script import parse
+from hefjoin.formats.model_script import Command, Glob, Script, Word, parse
 from hefjoin.formats.model_script_commands import COMMANDS
 
 LAYERS = ["net/input_layer1", "net/conv1", "net/conv2", "net/ew_add1", "net/output_layer1"]
@@ -20,13 +24,31 @@ BOTH = [*LAYERS, "other/conv1", "other/output_layer1"]
 EIGHT, FOUR, SIXTEEN = Mode(8, 8), Mode(8, 4), Mode(16, 16)
 
 
+def view(*layers: str) -> Hn:
+    """Return an HN of these layers, with the keys that a plan reads."""
+
+    def entry(name: str) -> dict[str, object]:
+        kind = name.partition("/")[2].rstrip("0123456789")
+        feeding = [last[name.partition("/")[0]]] if kind == "output_layer" else []
+        return {
+            "type": kind,
+            "input": feeding,
+            "output_shapes": [[-1, 8, 8, 4]],
+            "params": {"activation": "linear"},
+        }
+
+    scopes = list(dict.fromkeys(name.partition("/")[0] for name in layers))
+    last = {scope: f"{scope}/{'ew_add1' if scope == 'net' else 'conv1'}" for scope in scopes}
+    params = {"net_scopes": scopes, "output_layers_order": list(last.values())}
+    return {"name": "net", "net_params": params, "layers": {name: entry(name) for name in layers}}
+
+
 def planned(script: str) -> Plan:
-    return plan(parse(script), ["net"], ["net/input_layer1"], LAYERS)
+    return plan(parse(script), view(*LAYERS))
 
 
 def planned_joined(script: str) -> Plan:
-    merged = {"other/input_layer1": "net/input_layer1"}
-    return plan(parse(script), ["net", "other"], ["net/input_layer1"], BOTH, merged)
+    return plan(parse(script), view(*BOTH), {"other/input_layer1": "net/input_layer1"})
 
 
 def test_an_empty_script_asks_for_nothing() -> None:
@@ -42,8 +64,21 @@ def test_an_empty_script_asks_for_nothing() -> None:
     ],
 )
 def test_normalization(script: str) -> None:
-    (step,) = planned(script).normalizations
+    (step,) = planned(script).modifications
     assert step == Normalization("net/n", "net/input_layer1", (1.0, 2.0, 3.0), (4.0, 5.0, 6.0))
+
+
+def test_in_a_joined_network_a_new_layer_needs_a_scope() -> None:
+    with pytest.raises(exceptions.AllocatorScriptParserException, match="has a scope: net, other"):
+        planned_joined("n = normalization([1, 2, 3], [4, 5, 6], net/input_layer1)")
+
+
+def test_one_command_may_normalize_every_input() -> None:
+    (first, second) = plan(
+        parse("a, b = normalization([1], [2])"), view("net/input_layer1", "net/input_layer2", *LAYERS[1:])
+    ).modifications
+    assert first == Normalization("net/a", "net/input_layer1", (1.0,), (2.0,))
+    assert second == Normalization("net/b", "net/input_layer2", (1.0,), (2.0,))
 
 
 @pytest.mark.parametrize(
@@ -84,10 +119,52 @@ def test_a_layer_that_the_script_makes_can_be_selected(first: bool) -> None:
     assert planned("\n".join(lines if first else lines[::-1])).modes["net/n"] == SIXTEEN
 
 
-def test_calibration_and_level() -> None:
-    assert planned("model_optimization_config(calibration, batch_size=8, calibset_size=7)").calibset_size == 7
-    assert planned("model_optimization_config(calibration, batch_size=8)").calibset_size == 64
-    assert planned("model_optimization_flavor(optimization_level=2)").optimization_level == 2
+SETTINGS = {
+    "model_optimization_config(calibration, batch_size=8, calibset_size=7)": {"calibset_size": 7, "batch_size": 8},
+    "model_optimization_config(calibration)": {"calibset_size": 64, "batch_size": None},
+    "model_optimization_config(compression_params, auto_4bit_weights_ratio=0.4)": {"four_bit_ratio": 0.4},
+    "model_optimization_flavor(optimization_level=2)": {"optimization_level": 2, "compression_level": 0},
+    "model_optimization_flavor(optimization_level=-100)": {"optimization_level": -100},
+    "model_optimization_flavor(compression_level=5, batch_size=2)": {"compression_level": 5, "batch_size": 2},
+    "model_optimization_flavor(compression_level=1)\nmodel_optimization_flavor(optimization_level=1)": {
+        "compression_level": 1,
+        "optimization_level": 1,
+    },
+    "pre_quantization_optimization(equalization, policy=disabled)": {"equalization": False},
+    "pre_quantization_optimization(equalization, policy=enabled)": {"equalization": True},
+    "post_quantization_optimization(bias_correction, policy=enabled)": {"bias_correction": True},
+    "set_seed(seed=23)": {"seed": 23},
+    "allocator_param(timeout=1)": {"equalization": None, "bias_correction": None, "seed": None, "clipping": {}},
+}
+
+
+@pytest.mark.parametrize("script", SETTINGS)
+def test_what_steers_quantization(script: str) -> None:
+    found = planned(script)
+    assert {name: getattr(found, name) for name in SETTINGS[script]} == SETTINGS[script]
+
+
+CLIP = "pre_quantization_optimization(activation_clipping, layers={}, mode={}, clipping_values=[{}])"
+
+
+def test_ranges_of_layers() -> None:
+    lines = [
+        CLIP.format("{conv*}", "percentile", "0.01, 99.99"),
+        CLIP.format("[conv2]", "manual", "-1, 2.5"),
+        "quantization_param(ew_add1, force_range_out=[0, 1])",
+    ]
+    assert planned("\n".join(lines)).clipping == {
+        "net/conv1": Clipping("percentile", 0.01, 99.99),
+        "net/conv2": Clipping("manual", -1.0, 2.5),
+        "net/ew_add1": Clipping("manual", 0.0, 1.0),
+    }
+    lines.append("pre_quantization_optimization(activation_clipping, layers=[conv1, ew_add1], mode=disabled)")
+    assert planned("\n".join(lines)).clipping == {"net/conv2": Clipping("manual", -1.0, 2.5)}
+
+
+def test_precision_and_range_may_be_set_at_once() -> None:
+    found = planned("quantization_param(conv1, precision_mode=a16_w16, force_range_out=[0, 6])")
+    assert (found.modes, found.clipping) == ({"net/conv1": SIXTEEN}, {"net/conv1": Clipping("manual", 0.0, 6.0)})
 
 
 @pytest.mark.parametrize(("mode", "single"), [("disabled", True), ("enabled", False), ("allowed", False)])
@@ -106,26 +183,63 @@ def test_a_single_context_can_be_demanded(mode: str, single: bool) -> None:
         "context_switch_param(mode=disabled, max_utilization=0.8)",
         "hef_param(share_config=True)",
         "platform_param(hints=[low_pcie_bandwidth])",
-        "set_seed(seed=23)",
         "c0 = context([conv1])",
+        "model_optimization_config(checker_cfg, policy=enabled, analyze_mode=simple)",
+        "model_optimization_config(globals, multiproc_policy=disabled, output_encoding_vector=disabled)",
+        "post_quantization_optimization(finetune, policy=disabled)",
+        "post_quantization_optimization(adaround, policy=disabled)",
+        "pre_quantization_optimization(weights_clipping, layers={conv*}, mode=disabled)",
     ],
 )
 def test_what_steers_only_the_real_compiler_is_listed(command: str) -> None:
     assert planned(command).not_emulated == [command]
 
 
+NMS = 'nms_postprocess("n.json", meta_arch=yolov8, engine=cpu)'
 REFUSED = {
-    "resize1 = resize(input_layer1, resize_shapes=[8, 8])": "changes numbers",
-    "change_output_activation(sigmoid)": "changes numbers",
-    'nms_postprocess("n.json", meta_arch=yolov8, engine=cpu)': "changes numbers",
-    "c = input_conversion(input_layer1, yuv_to_rgb)": "changes numbers",
-    "post_quantization_optimization(finetune, policy=enabled)": "changes numbers",
-    "pre_quantization_optimization(equalization, policy=disabled)": "changes numbers",
+    "r = resize(input_layer1)": r"needs resize_shapes=\[height, width\]",
+    "r = resize(input_layer1, resize_shapes=[8, 0])": r"needs resize_shapes=\[height, width\]",
+    "r = resize(input_layer1, resize_shapes=[8, 8], resize_method=nearest_neighbor)": "bilinear on nn_core only",
+    "r = resize(conv1, resize_shapes=[8, 8])": "names net/conv1; the input layers are net/input_layer1",
+    "a, b = resize(resize_shapes=[8, 8])": "makes 2 layers for 1 inputs",
+    "change_output_activation(gelu)": "one of sigmoid, tanh, relu, linear; has gelu",
+    "change_output_activation(conv1, sigmoid)": "names net/conv1, which feeds no output; net/ew_add1 do",
+    "change_output_activation(tanh)\nchange_output_activation(ew_add1, sigmoid)": "a second time",
+    NMS: "needs a configuration",
+    "nms_postprocess(meta_arch=yolov8)": "needs a configuration",
+    "x = logits_layer(conv1, softmax, -1, cpu)": "names net/conv1, which feeds no output",
+    "x = logits_layer(ew_add1, softmax, 1, cpu)": r"along the features \(axis -1\), not along axis 1",
+    "x = logits_layer(ew_add1, softmax, -1, nn_core)": "with engine cpu, not nn_core",
+    "x = logits_layer(ew_add1, sigmoid, -1, cpu)": "softmax or argmax, has sigmoid",
+    "x = logits_layer(ew_add1)": "is written as",
+    "conv1 = logits_layer(ew_add1, softmax, -1, cpu)": "makes net/conv1, and there is a layer",
+    "x = logits_layer(ew_add1, softmax, -1, cpu)\ny = logits_layer(ew_add1, argmax, -1, cpu)": "has taken",
+    "c = input_conversion(input_layer1, i420_to_rgb)": "one of bgr_to_rgb.*; has i420_to_rgb",
+    "c = input_conversion(input_layer1, nv12_to_rgb, emulator_support=True)": "1 layers for 1 inputs, 2 each",
+    "c = input_conversion(bgr_to_rgb, emulator_support=False)": "is always emulated",
+    "post_quantization_optimization(finetune, policy=enabled)": r"\(finetune, …\) trains",
+    "post_quantization_optimization(bias_correction, policy=allowed)": "policy=enabled or policy=disabled, has allowed",
+    "post_quantization_optimization(bias_correction, policy=enabled, layers=[conv1])": "not emulated with layers",
+    "pre_quantization_optimization(weights_clipping, layers=[conv1], mode=mmse)": r"\(weights_clipping, …\) is not",
+    "pre_quantization_optimization(ew_add_fusing, policy=enabled)": r"\(ew_add_fusing, …\) is not emulated",
+    CLIP.format("[conv1]", "gaussian", "1, 2"): "percentile and manual mode, not in gaussian",
+    CLIP.format("[conv1]", "percentile", "1, 200"): "percentages of 0–100",
+    CLIP.format("[conv1]", "manual", "2, 1"): r"low below high; has \[2.0, 1.0\]",
+    CLIP.format("[conv9]", "manual", "1, 2"): "selects conv9, which is no layer",
+    "pre_quantization_optimization(activation_clipping, mode=manual, clipping_values=[0, 1])": "needs layers",
     "model_optimization_config(globals, output_encoding_vector=enabled)": r"\(globals, …\) is not emulated",
+    "model_optimization_config(negative_exponent, layers={*}, rank=1)": r"\(negative_exponent, …\) is not emulated",
+    "model_optimization_config(compression_params, auto_4bit_weights_ratio=1.5)": "of 0–1, has 1.5",
+    "model_optimization_config(compression_params, auto_16bit_weights_ratio=1)": "not emulated with auto_16bit",
     "model_optimization_config(calibration, layers={conv*})": "not emulated with layers",
     "model_optimization_config(calibration, calibset_size=0)": "at least 1, has 0",
-    "model_optimization_flavor(compression_level=1)": "compression_level is not emulated",
-    "quantization_param(conv1, force_range_out=[0, 1])": "not force_range_out",
+    "model_optimization_flavor(compression_level=6)": "compression_level of at least 0 and at most 5, has 6",
+    "model_optimization_flavor(optimization_level=5)": "at most 4, has 5",
+    "model_optimization_flavor(optimization_level=max)": "at most 4, has max",
+    "set_seed(seed=a)": "needs seed of at least 0, has a",
+    "set_seed()": "needs seed=<whole number>",
+    "quantization_param(conv1, force_range_in=[0, 1])": "not emulated with force_range_in",
+    "quantization_param(conv1)": "takes one selector, and what to set",
     "quantization_param(conv1, precision_mode=a16_w8)": "no precision_mode a16_w8; Hailo-8 has a8_w8, a8_w4, a16_w16",
     "quantization_param(conv9, precision_mode=a8_w8)": "selects conv9, which is no layer",
     "quantization_param({dw*}, precision_mode=a8_w8)": r"selects dw\*, which is no layer",
@@ -166,10 +280,10 @@ def test_every_known_command_acts_is_listed_or_is_refused() -> None:
 
 
 def test_all_problems_are_listed() -> None:
-    script = "change_output_activation(sigmoid)\nquantization_param(conv9, precision_mode=a1_w1)\nn = normalization(1)"
+    script = "change_output_activation(gelu)\nquantization_param(conv9, precision_mode=a1_w1)\nn = normalization(1)"
     with pytest.raises(exceptions.AllocatorScriptParserException) as caught:
         planned(script)
-    assert [line.split(":")[1] for line in str(caught.value).splitlines()] == ["1", "2", "3"]
+    assert [line.split(":")[1] for line in str(caught.value).splitlines()] == ["1", "2", "2", "3"]
 
 
 EQUAL = "net/n = normalization([1], [2], net/input_layer1)\nother/n = normalization([1], [2], other/input_layer1)"
@@ -179,7 +293,7 @@ EQUAL = "net/n = normalization([1], [2], net/input_layer1)\nother/n = normalizat
 def test_an_equal_normalization_of_the_input_that_is_gone_is_taken_with_a_warning(reverse: bool) -> None:
     lines = EQUAL.splitlines()[:: -1 if reverse else 1]
     found = planned_joined("\n".join(lines))
-    assert [step.input for step in found.normalizations] == ["net/input_layer1"]
+    assert [step.input for step in found.modifications if isinstance(step, Normalization)] == ["net/input_layer1"]
     assert [text.partition(";")[0] for text in found.warnings] == [
         "other/input_layer1 was joined into net/input_layer1"
     ]
@@ -243,3 +357,44 @@ def test_a_script_may_be_a_file(as_path: bool, tmp_path: Path) -> None:
     assert runner.model_script == "allocator_param(timeout=1)\n"
     runner.load_model_script("set_seed(seed=1)\n# from net.alls")
     assert runner.model_script == "set_seed(seed=1)\n"
+
+
+WORDS = [
+    "conv1", "net/ew_add1", "output_layer1", "input_layer1", "sigmoid", "softmax", "cpu", "nv12_to_rgb", "bgr_to_rgb",
+    "enabled", "disabled", "percentile", "manual", "calibration", "globals", "activation_clipping", "equalization",
+    "bias_correction", "a8_w4", "null", "True",
+]  # fmt: skip
+KEYWORDS = [
+    "layers", "mode", "policy", "clipping_values", "precision_mode", "force_range_out", "resize_shapes", "seed",
+    "emulator_support", "optimization_level", "compression_level", "calibset_size", "auto_4bit_weights_ratio",
+]  # fmt: skip
+SCALARS = st.one_of(
+    st.sampled_from(WORDS).map(lambda word: True if word == "True" else Word(word)),
+    st.integers(-3, 300),
+    st.floats(-1e9, 1e9),
+    st.sampled_from(["conv*", "net/*", "*"]).map(Glob),
+    st.text("a.", max_size=3),
+)
+VALUES = st.one_of(SCALARS, st.lists(SCALARS, max_size=3).map(tuple))
+ACTING = sorted(name for name, signature in COMMANDS.items() if signature.stage != "compilation")
+
+
+@given(
+    st.lists(
+        st.builds(
+            Command,
+            targets=st.lists(st.sampled_from(["n", "m", "net/conv1"]), max_size=2).map(tuple),
+            name=st.sampled_from(ACTING),
+            args=st.lists(VALUES, max_size=4).map(tuple),
+            kwargs=st.dictionaries(st.sampled_from(KEYWORDS), VALUES, max_size=3).map(lambda made: tuple(made.items())),
+        ),
+        max_size=3,
+    )
+)
+def test_any_commands_give_a_plan_or_are_refused(commands: list[Command]) -> None:
+    try:
+        found = plan(Script(tuple(commands)), view(*LAYERS))
+    except exceptions.AllocatorScriptParserException:
+        return
+    assert found.calibset_size > 0
+    assert all(clipping.low < clipping.high for clipping in found.clipping.values())

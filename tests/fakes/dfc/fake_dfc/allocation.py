@@ -20,9 +20,9 @@ COMPILER = Path(__file__).resolve().parent.parent / "hailo_tools" / "build" / "c
 CLUSTERS = {"hailo8": range(8), "hailo8r": range(8), "hailo8l": (0, 1, 4, 5)}
 LCUS_PER_CLUSTER = 16
 NO_ROOM = (
-    "Context switch is disabled, but model could not fit in single context. Detailed error is: Failed to save enough "
-    "resources for the network: SCs: 326/384, 16bit SCs: 0/384, APUs: 149/120, IAs: 149/192, L3 weights: 138/768, "
-    "L3 ios: 200/768, LCUs: {lcus}/96"
+    "Context switch is disabled, but model could not fit in single context.{gap}Detailed error is: Failed to save "
+    "enough resources for the network: SCs: 326/384, 16bit SCs: 0/384, APUs: 149/120, IAs: 149/192, "
+    "L3 weights: 138/768, L3 ios: 200/768, LCUs: {lcus}/96"
 )
 MOST_LAYERS = 96
 """Layer controllers that one context may take by default: 75 % of the chip's."""
@@ -46,7 +46,7 @@ def allocate(network: Network, hw_arch: str, script: Sequence[Command], switches
     log.info("Resources optimization params: " + ", ".join(f"max_{name}_utilization={limit}" for name in names))
     if contexts > 1:
         _partition(contexts, start)
-    _run_compiler(network.hn["name"], switches.compiler_seconds)
+    _run_compiler(network, script, switches)
     for index in range(contexts):
         _utilization(network, f"{network.hn['name']}_context_{index}", hw_arch, switches)
     log.info(f"Successful Mapping (allocation time: {log.words(start)})")
@@ -97,11 +97,15 @@ def _contexts(network: Network, script: Sequence[Command], switches: Switches, s
         if len(network.computing) <= MOST_LAYERS and fits(said, switches.fits_when):
             return 1
     if mode == "disabled":
-        _run_compiler(network.hn["name"], switches.compiler_seconds)
-        log.error(f"Mapping Failed (allocation time: {log.words(start)})")
+        _run_compiler(network, script, switches)
+        failed = f"Mapping Failed (allocation time: {log.words(start)})"
+        lcus = max(len(network.computing), 149)
+        told = f"\n{NO_ROOM.format(gap=chr(10), lcus=lcus)}" if switches.reason_in_log_only else ""
+        log.error(f"{failed}{told}")
         log.error("Failed to produce compiled graph")
-        no_room = NO_ROOM.format(lcus=max(len(network.computing), 149))
-        raise BackendAllocatorException(f"Mapping Failed (allocation time: {log.words(start)})\n{no_room}")
+        if switches.reason_in_log_only:
+            raise BackendAllocatorException("Compilation failed")
+        raise BackendAllocatorException(f"{failed}\n{NO_ROOM.format(gap=' ', lcus=lcus)}")
     log.info("Single context flow failed: Recoverable single context error")
     return switches.contexts
 
@@ -158,10 +162,12 @@ def _percent(value: float, decimal_comma: bool) -> str:
     return f"{text.replace('.', ',') if decimal_comma else text}%"
 
 
-def _run_compiler(name: str, seconds: float) -> None:
+def _run_compiler(network: Network, script: Sequence[Command], switches: Switches) -> None:
     log.info("Running resources allocation (mapping) flow, time per context: 59m 59s")
     log.info("Context:0/0 Iteration 4: Trying parallel mapping...")
-    done = subprocess.run([sys.executable, str(COMPILER), str(seconds), name], check=False)
-    if done.returncode != 0:
+    seeds = [command.kwargs["seed"] for command in script if "seed" in command.kwargs]
+    end = "crash" if switches.crashes_until_seed not in (None, *seeds[-1:]) else "return"
+    arguments = [sys.executable, str(COMPILER), str(switches.compiler_seconds), network.hn["name"], end]
+    if subprocess.run(arguments, check=False).returncode != 0:
         log.error("Failed to produce compiled graph")
         raise BackendAllocatorException("Compilation failed with unexpected crash")

@@ -34,6 +34,7 @@ class Content:
     statistics: dict[str, dict[str, list[float]]]
     hef: bytes | None
     script: list[str]
+    configs: dict[str, Any]
     auto_script: str
 
 
@@ -44,6 +45,7 @@ def save(path: str | Path, content: Content, weights: dict[str, Any], sdk_versio
     present = {form: network for form, network in forms.items() if network is not None}
     own = {
         **{"codes": content.codes, "statistics": content.statistics, "script": content.script},
+        "configs": content.configs,
         "hn": {form: network.hn for form, network in present.items()},
     }
     current = list(present.values())[-1]
@@ -100,6 +102,7 @@ def load(path: str | Path) -> Content:
         statistics=own["statistics"],
         hef=data.get(f"{name}.hef"),
         script=own["script"],
+        configs=own["configs"],
         auto_script=data.get(f"{name}.auto.alls", b"").decode(),
     )
 

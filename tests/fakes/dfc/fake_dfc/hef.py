@@ -13,6 +13,7 @@ import time
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import xxhash
 
@@ -26,6 +27,13 @@ HALVES = (51, 204)
 """Cluster bitmaps of the two alternatives in a HEF for the Hailo-8L."""
 EXTENSIONS = {0: "ABBALE", 3: "PADDED_DDR_BUFFERS", 26: "PERIPH_CALCULATION_IN_HAILORT", 12: "KO_RUN_ASAP"}
 MULTI_CONTEXT = 4
+NET_FLOW = {13: "HAILO_NET_FLOW", 23: "ALIGNED_FORMAT_TYPE"}
+HOST_OPS = {
+    "nms": (27, "HAILO_NET_FLOW_YOLOV8_NMS"),
+    "argmax": (21, "HAILO_NET_FLOW_ARGMAX"),
+    "softmax": (22, "HAILO_NET_FLOW_SOFTMAX"),
+}
+LOGITS = {"argmax": 0, "softmax": 1}
 OPTIONAL = {8: "MULTI_NETWORK_VARIABLE_BATCH_SIZE", 11: "HW_PADDING"}
 FORMAT_VERSION = 5
 INPUT, OUTPUT = 0, 1
@@ -46,6 +54,8 @@ class Edge:
     original_names: tuple[str, ...] = ()
     connection: int = BOUNDARY
     network: int = 0
+    pad: int = 0
+    """Where post-processing on the host follows: by which it is known there, counted from 1."""
 
 
 def build(network: Network, codes: Mapping[str, Encoding], hw_arch: str, version: str, contexts: int) -> bytes:
@@ -58,7 +68,12 @@ def build(network: Network, codes: Mapping[str, Encoding], hw_arch: str, version
         version: Of the DFC, which decides the container.
         contexts: How many the network was cut into.
     """
-    mandatory = {**EXTENSIONS, **({MULTI_CONTEXT: "IS_MULTI_CONTEXTS"} if contexts > 1 else {})}
+    ops = [layer["params"]["op"] for layer in network.layers("postprocess").values()]
+    mandatory = {
+        **{**EXTENSIONS, **({MULTI_CONTEXT: "IS_MULTI_CONTEXTS"} if contexts > 1 else {})},
+        **(NET_FLOW if ops else {}),
+        **dict(HOST_OPS[op] for op in ops),
+    }
     proto = (
         chunk(1, _header(hw_arch, version))
         + chunk(2, _group(network, codes, contexts, is_halved=hw_arch == "hailo8l"))
@@ -89,15 +104,46 @@ def _group(network: Network, codes: Mapping[str, Encoding], contexts: int, *, is
     names = sorted(set(of_scope.values()))
     edges = _edges_by_context(network, codes, contexts, {scope: names.index(name) for scope, name in of_scope.items()})
     metadata = chunk(1, chunk(1, network.hn["name"]) + float64(4, FPS) + float64(6, 0.002))
-    whole = (
-        metadata
-        + b"".join(chunk(3, _context(index, inside, network.order)) for index, inside in enumerate(edges))
-        + b"".join(chunk(4, name) for name in network.order)
-        + b"".join(chunk(6, name) for name in names)
-    )
-    if not is_halved:
-        return whole
-    return b"".join(chunk(7, chunk(1, whole) + chunk(2, number(1, bitmap))) for bitmap in HALVES)
+    order = b"".join(chunk(4, name) for name in network.order)
+    inside = b"".join(chunk(3, _context(index, some, network.order)) for index, some in enumerate(edges))
+    core = metadata + inside + order + b"".join(chunk(6, name) for name in names)
+    if is_halved:
+        core = b"".join(chunk(7, chunk(1, core) + chunk(2, number(1, bitmap))) for bitmap in HALVES)
+    if not network.layers("postprocess"):
+        return core
+    return metadata + order + _ops(network, core, [edge for some in edges for edge in some if edge.pad])
+
+
+def _ops(network: Network, core: bytes, edges: Sequence[Edge]) -> bytes:
+    """Return the group's ops, the chip's and those of the host behind it, and which pads are connected."""
+    sides = {side: [_pad(edge.pad, edge.name) for edge in edges if edge.direction == side] for side in (INPUT, OUTPUT)}
+    found = chunk(8, _op("core_op", sides[INPUT], sides[OUTPUT]) + chunk(4, core))
+    pads = {edge.name: edge.pad for edge in edges if edge.direction == OUTPUT}
+    free = itertools.count(max(edge.pad for edge in edges) + 1)
+    for target, layer in network.layers("postprocess").items():
+        taken = {next(free): source for source in layer["input"]}
+        op = _op(target, [_pad(*item) for item in taken.items()], [_pad(next(free), target)])
+        found += chunk(8, op + _host_op(layer["params"]))
+        found += b"".join(chunk(9, number(1, pads[source]) + number(2, pad)) for pad, source in taken.items())
+    return found
+
+
+def _op(name: str, inputs: Sequence[bytes], outputs: Sequence[bytes]) -> bytes:
+    return chunk(1, name) + b"".join(chunk(2, pad) for pad in inputs) + b"".join(chunk(3, pad) for pad in outputs)
+
+
+def _pad(index: int, name: str) -> bytes:
+    return number(1, index) + chunk(2, name)
+
+
+def _host_op(params: Mapping[str, Any]) -> bytes:
+    if params["op"] != "nms":
+        return chunk(6, number(1, LOGITS[params["op"]]))
+    height, width = params["image_dims"]
+    yolov8 = float64(1, height) + float64(2, width) + number(5, params["regression_length"])
+    thresholds = float64(1, params["nms_scores_th"]) + float64(2, params["nms_iou_th"])
+    counts = number(3, params["max_proposals_per_class"]) + number(4, params["classes"])
+    return chunk(5, thresholds + counts + chunk(12, yolov8))
 
 
 def _edges_by_context(
@@ -105,15 +151,21 @@ def _edges_by_context(
 ) -> list[list[Edge]]:
     layers = network.hn["layers"]
 
+    pads = itertools.count(1)
+    is_net_flow = bool(network.layers("postprocess"))
+
     def edge(name: str, direction: int, original_names: Sequence[str], connection: int = BOUNDARY) -> Edge:
         shape = tuple(layers[name]["output_shapes"][0][1:])
         index = component[name.split("/")[0]]
-        return Edge(name, direction, shape, codes[name], tuple(original_names), connection, index)
+        pad = next(pads) if is_net_flow and connection == BOUNDARY else 0
+        return Edge(name, direction, shape, codes[name], tuple(original_names), connection, index, pad)
 
     found: list[list[Edge]] = [[] for _ in range(contexts)]
     found[0] += [edge(name, INPUT, layer["original_names"]) for name, layer in network.layers("input_layer").items()]
     for layer in network.layers("output_layer").values():
-        found[-1].append(edge(layer["input"][0], OUTPUT, layer["original_names"]))
+        (last,) = layer["input"]
+        on_chip = layers[last]["input"] if layers[last]["type"] == "postprocess" else [last]
+        found[-1] += [edge(name, OUTPUT, layer["original_names"]) for name in on_chip]
     for before, after in itertools.pairwise(found):
         cut = network.computing[0]
         before.append(edge(cut, OUTPUT, (), BETWEEN_CONTEXTS))
@@ -147,7 +199,7 @@ def _edge(edge: Edge, sys_index: int) -> bytes:
     info = chunk(1, edge.name) + chunk(2, base) + chunk(3, numeric)
     info += b"".join(chunk(5, name) for name in edge.original_names)
     switch = number(3, edge.connection)
-    return number(1, edge.direction) + chunk(3, info) + chunk(5, switch) + number(6, edge.network)
+    return number(1, edge.direction) + chunk(3, info) + chunk(5, switch) + number(6, edge.network) + number(7, edge.pad)
 
 
 def _aligned(value: int) -> int:

@@ -34,7 +34,7 @@ class Network:
     @property
     def computing(self) -> list[str]:
         """Names of the layers that have a place on the chip."""
-        passive = ("input_layer", "output_layer", "const_input", "format_conversion")
+        passive = ("input_layer", "output_layer", "const_input", "format_conversion", "postprocess")
         return [name for name, layer in self.hn["layers"].items() if layer["type"] not in passive]
 
     @property

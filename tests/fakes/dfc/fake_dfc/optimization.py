@@ -14,6 +14,7 @@ import numpy as np
 from hailo_sdk_client.sdk_backend.sdk_backend_exceptions import AllocatorScriptParserException
 from onnx import TensorProto, helper, numpy_helper
 
+from fake_dfc import host
 from fake_dfc.engine import Array, run
 from fake_dfc.network import Network
 from fake_dfc.script import Command, Glob
@@ -54,11 +55,17 @@ def selected(network: Network, selector: Any) -> list[str]:
     return found
 
 
-def modified(network: Network, script: Sequence[Command]) -> Network:
-    """Return the network with the script's modifications; post-processing to boxes is left out.
+def modified(network: Network, script: Sequence[Command], configs: Mapping[str, Any]) -> Network:
+    """Return the network with the script's modifications.
+
+    Args:
+        network: As it was translated and joined.
+        script: Its commands.
+        configs: What the files hold that the commands name.
 
     Raises:
         AllocatorScriptParserException: A command does not fit the network.
+        NMSConfigPostprocessException: A configuration does not.
         NotImplementedError: The stand-in does not compute this command.
     """
     found = network.copy()
@@ -69,7 +76,11 @@ def modified(network: Network, script: Sequence[Command]) -> Network:
             *layers, activation = command.args
             for layer in selected(found, layers) if layers else found.order:
                 _activate(found, layer, activation)
-        elif command.stage == "modification" and command.name != "nms_postprocess":
+        elif command.name == "nms_postprocess":
+            host.add_boxes(found, command, configs)
+        elif command.name == "logits_layer":
+            host.add_logits(found, command, scoped(found, str(command.args[0])))
+        elif command.stage == "modification":
             raise NotImplementedError(f"the stand-in for the DFC does not compute {command.name}")
     return found
 

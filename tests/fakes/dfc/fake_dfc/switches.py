@@ -26,6 +26,10 @@ class Switches:
     """Outputs asked for in 16 bits come out in 8, silently."""
     compiler_seconds: float = 0.0
     """How long the external compiler works."""
+    crashes_until_seed: int | None = None
+    """The external compiler crashes unless the script says allocator_param(seed=) of exactly this."""
+    reason_in_log_only: bool = False
+    """The exception says `Compilation failed`, the log why."""
     contexts: int = 3
     """Into how many contexts a network is cut that does not fit one."""
     fits_when: Mapping[str, float | str] = field(default_factory=dict)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -63,6 +64,7 @@ class ClientRunner:
         self._codes: dict[str, optimization.Encoding] = {}
         self._statistics: dict[str, dict[str, list[float]]] = {}
         self._script: list[str] = []
+        self._configs: dict[str, Any] = {}
         self._auto_script = ""
         if har is not None:
             self.load_har(har)
@@ -111,7 +113,7 @@ class ClientRunner:
         self.hw_arch, self.state = content.hw_arch, States(content.state)
         self._native, self._fp, self._quantized = content.native, content.fp, content.quantized
         self._codes, self._statistics, self.hef = content.codes, content.statistics, content.hef
-        self._script, self._auto_script = content.script, content.auto_script
+        self._script, self._auto_script, self._configs = content.script, content.auto_script, content.configs
 
     @allowed_states(*ANY)
     def save_har(self, har_path: str | Path) -> None:
@@ -119,7 +121,8 @@ class ClientRunner:
         content = archive.Content(
             hw_arch=self.hw_arch, state=self.state.value, native=self._network(PARSED), fp=self._fp,
             quantized=self._quantized, codes=self._codes, statistics=self._statistics,
-            hef=self.hef if isinstance(self.hef, bytes) else None, script=self._script, auto_script=self._auto_script,
+            hef=self.hef if isinstance(self.hef, bytes) else None, script=self._script, configs=self._configs,
+            auto_script=self._auto_script,
         )  # fmt: skip
         archive.save(har_path, content, self.get_params(), version("hailo-dataflow-compiler"))
         log.info(f"Saved HAR to: {har_path}")
@@ -159,8 +162,8 @@ class ClientRunner:
         if late and self.state in (QUANTIZED, COMPILED):
             raise AllocatorScriptParserException(f"{', '.join(late)}: not allowed after optimization")
         if self.state is PARSED:
-            _check_nms(commands, Path(source).parent if source != "string" else Path())
-            changed = optimization.modified(self._network(PARSED), commands)
+            self._configs |= _configs(commands, Path(source).parent if source != "string" else Path())
+            changed = optimization.modified(self._network(PARSED), commands, self._configs)
             _bits(changed, commands)
         lines = text.splitlines()
         self._script = [*self._script, *lines] if append else lines
@@ -174,7 +177,7 @@ class ClientRunner:
     def optimize_full_precision(self, calib_data: Any = None) -> None:
         """Apply the script's modifications."""
         del calib_data
-        self._fp = optimization.modified(self._network(PARSED), self._commands())
+        self._fp = optimization.modified(self._network(PARSED), self._commands(), self._configs)
         self.state = OPTIMIZED
 
     @allowed_states(PARSED, OPTIMIZED)
@@ -189,7 +192,7 @@ class ClientRunner:
             raise InvalidArgumentsException(f"data_type must be a CalibrationDataType, not {data_type!r}")
         del work_dir
         commands = self._commands()
-        network = self._fp or optimization.modified(self._network(PARSED), commands)
+        network = self._fp or optimization.modified(self._network(PARSED), commands, self._configs)
         frames = engine.frames_by_input(network, calib_data)
         count = min(_said(commands, "calibset_size", DEFAULT_ENTRIES), *(len(array) for array in frames.values()))
         log.info("Starting Model Optimization")
@@ -220,7 +223,8 @@ class ClientRunner:
         self._statistics = {name: {"layer_noise_analysis/partial_snr": [value]} for name, value in found.items()}
         log.info("Output layers signal-to-noise ratio (SNR): measures the quantization noise (higher is better)")
         for name, layer in network.layers("output_layer").items():
-            log.info(f"\t{name} SNR:\t{found[layer['input'][0]]:.3f} dB")
+            if (source := layer["input"][0]) in found:
+                log.info(f"\t{name} SNR:\t{found[source]:.3f} dB")
 
     def get_params_statistics(self) -> dict[str, dict[str, Any]]:
         """Return statistics by layer; the simple noise analysis under `layer_noise_analysis/partial_snr`."""
@@ -347,12 +351,15 @@ def _shared_input(first: Network, second: Network) -> dict[str, str]:
     return {} if switches().keeps_both_inputs else {dropped: kept}
 
 
-def _check_nms(commands: Sequence[scripts.Command], folder: Path) -> None:
+def _configs(commands: Sequence[scripts.Command], folder: Path) -> dict[str, Any]:
+    found = {}
     for command in commands:
         files = [item for item in command.args if str(item).endswith(".json")]
         for name in files if command.name == "nms_postprocess" else []:
             if not (folder / name).is_file():
                 raise NMSConfigPostprocessException(f"NMS config file {folder / name} not found")
+            found[str(name)] = json.loads((folder / name).read_text(encoding="utf-8"))
+    return found
 
 
 def _said(commands: Sequence[scripts.Command], keyword: str, default: Any) -> Any:

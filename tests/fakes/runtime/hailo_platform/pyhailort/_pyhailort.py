@@ -46,8 +46,9 @@ class FormatOrder(Enum):
     NHWC = 1
     NHCW = 2
     FCR = 3
-    NHW = 7
-    NC = 8
+    F8CR = 4
+    NHW = 5
+    NC = 6
     HAILO_NMS_BY_CLASS = 22
 
 

@@ -19,6 +19,7 @@ import numpy as np
 
 SWITCHES = "FAKE_HAILORT"
 POWER_SECONDS = 2 * 1100e-6 * 256
+STREAM_ABORT = 63
 TAKES = {"HAILO8": (1, 2, 3), "HAILO8L": (3,), "HAILO15H": (103, 104, 105)}
 
 
@@ -98,6 +99,21 @@ def stored_output(name: str, shape: tuple[int, ...], dtype: str, sent: bytes) ->
     return rng.integers(limits.min, limits.max, shape, dtype, endpoint=True)
 
 
+def stored_detections(name: str, classes: int, boxes: int, sent: bytes) -> np.ndarray[Any, Any]:
+    """Return what an output of detections holds for an input: for each class a count, then five values a detection.
+
+    The classes follow each other without a gap, so only the front of the buffer has a meaning.
+    """
+    rng = np.random.default_rng(zlib.crc32(sent, zlib.crc32(name.encode())))
+    buffer = np.full(classes * (1 + 5 * boxes), np.nan, np.float32)
+    start = 0
+    for count in rng.integers(0, min(boxes, 3), classes, endpoint=True):
+        buffer[start] = count
+        buffer[start + 1 : start + 1 + 5 * count] = rng.random(5 * count, np.float32)
+        start += 1 + 5 * int(count)
+    return buffer
+
+
 class PowerSensor:
     """One per chip: has a new value every 563 ms, and zeros for whoever asks sooner."""
 
@@ -114,36 +130,52 @@ class Pipe:
     def __init__(self, compute: Callable[[Any], None]) -> None:
         self._compute = compute
         self._calls: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        self.pending_frames = 0
-        self.changed = threading.Condition()
+        self.status = 0
+        """Other than 0 once a frame failed or it was shut down: it is of no more use, all that is under way ends so."""
+        self._pending_frames = 0
+        self._changed = threading.Condition()
         self._frames = 0
         self._free_at = 0.0
         self._thread = threading.Thread(target=self._work, daemon=True)
         self._thread.start()
 
+    @property
+    def size(self) -> int:
+        return settings().queue
+
+    def has_room(self, frames: int) -> bool:
+        return self._pending_frames + frames <= self.size
+
+    def wait_for_room(self, frames: int, seconds: float) -> bool:
+        with self._changed:
+            return self._changed.wait_for(lambda: self.has_room(frames), seconds)
+
     def send(self, frames: list[Any], done: Callable[[int], None]) -> None:
-        with self.changed:
-            self.pending_frames += len(frames)
+        with self._changed:
+            self._pending_frames += len(frames)
         self._calls.put((time.perf_counter(), frames, done))
 
-    def close(self) -> None:
+    def shut_down(self) -> None:
+        """Abort what is under way and wait for its callbacks."""
+        self.status = self.status or STREAM_ABORT
         self._calls.put(None)
-        if not settings().hangs:
+        if not settings().hangs and threading.current_thread() is not self._thread:
             self._thread.join()
 
     def _work(self) -> None:
         while (call := self._calls.get()) is not None:
             sent_at, frames, done = call
-            switches, status = settings(), 0
             while settings().hangs:
                 time.sleep(0.05)
+            switches = settings()
             for frame in frames:
-                self._free_at = max(self._free_at, sent_at) + switches.frame_ms / 1e3
-                self._compute(frame)
-                status = switches.fail_status if self._frames == switches.fail_frame else status
-                self._frames += 1
+                if not self.status:
+                    self._free_at = max(self._free_at, sent_at) + switches.frame_ms / 1e3
+                    self._compute(frame)
+                    self.status = switches.fail_status if self._frames == switches.fail_frame else self.status
+                    self._frames += 1
             time.sleep(max(0.0, self._free_at - time.perf_counter()))
-            with self.changed:
-                self.pending_frames -= len(frames)
-                self.changed.notify_all()
-            done(status)
+            with self._changed:
+                self._pending_frames -= len(frames)
+                self._changed.notify_all()
+            done(self.status)

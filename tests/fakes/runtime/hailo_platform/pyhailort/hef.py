@@ -1,16 +1,14 @@
-"""The HEF as the package shows it, read with hefjoin's own reader."""
+"""The HEF as the package shows it."""
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 from types import SimpleNamespace
 
-from hailo_platform.pyhailort import _pyhailort
+from hailo_platform.pyhailort import _pyhailort, hef_file, streams
 from hailo_platform.pyhailort._pyhailort import FormatOrder, FormatType
 from hailo_platform.pyhailort.errors import error_of
-from hefjoin.errors import InputError
-from hefjoin.formats import hef as hef_file
+from hailo_platform.pyhailort.streams import Group, Stream
 
 
 class HEF:
@@ -18,10 +16,25 @@ class HEF:
         if not isinstance(hef_source, str | bytes):
             raise ValueError("HEF can only be created from a file path or a buffer")
         self.path = hef_source if isinstance(hef_source, str) else None
-        self._hef = _read(hef_source)
+        try:
+            content = hef_source if isinstance(hef_source, bytes) else Path(hef_source).read_bytes()
+        except OSError as error:
+            raise error_of(13) from error
+        proto = hef_file.read(content)
+        self._hw_arch = proto.header.hw_arch
+        self._groups = streams.groups(proto)
 
     def get_network_group_names(self) -> list[str]:
-        return [group.name for group in self._hef.groups]
+        return [group.name for group in self._groups]
+
+    def get_network_groups_infos(self) -> list[SimpleNamespace]:
+        return [SimpleNamespace(name=each.name, is_multi_context=each.contexts > 1) for each in self._groups]
+
+    def get_networks_names(self, network_group_name: str | None = None) -> list[str]:
+        try:
+            return list(self._group(network_group_name).networks)
+        except _pyhailort.HailoRTStatusException as error:
+            raise error_of(61) from error
 
     def get_input_vstream_infos(self, name: str | None = None) -> list[SimpleNamespace]:
         return [_info(stream) for stream in self._group(name).inputs]
@@ -32,34 +45,34 @@ class HEF:
     def get_sorted_output_names(self, network_group_name: str | None = None) -> list[str]:
         return [stream.name for stream in self._group(network_group_name).outputs]
 
-    def _group(self, name: str | None) -> hef_file.NetworkGroup:
-        found = [group for group in self._hef.groups if name in (None, group.name)]
+    def _group(self, name: str | None) -> Group:
+        found = [group for group in self._groups if name in (None, group.name)]
         if not found:
             raise _pyhailort.HailoRTStatusException("61")
         return found[0]
 
 
-def _read(source: str | bytes) -> hef_file.Hef:
-    content = b""
-    try:
-        content = source if isinstance(source, bytes) else Path(source).read_bytes()
-        with tempfile.TemporaryDirectory() as folder:
-            (Path(folder) / "x.hef").write_bytes(content)
-            return hef_file.read(Path(folder) / "x.hef", verify=True)
-    except OSError as error:
-        raise error_of(13) from error
-    except InputError as error:
-        raise error_of(91 if content.startswith(b"\x01HEF") else 92) from error
-
-
-def _info(stream: hef_file.Stream) -> SimpleNamespace:
-    return SimpleNamespace(
+def _info(stream: Stream) -> SimpleNamespace:
+    info = SimpleNamespace(
         name=stream.name,
+        network_name=stream.network,
         shape=stream.shape,
-        quant_info=SimpleNamespace(qp_zp=stream.zero_point, qp_scale=stream.scale),
+        quant_info=quant_infos(stream)[0],
         format=format_of(stream, FormatType[stream.dtype]),
     )
+    if info.format.order is FormatOrder.HAILO_NMS_BY_CLASS:
+        classes, _, boxes = stream.shape
+        info.nms_shape = SimpleNamespace(number_of_classes=classes, max_bboxes_per_class=boxes)
+    return info
 
 
-def format_of(stream: hef_file.Stream, kind: FormatType) -> SimpleNamespace:
-    return SimpleNamespace(type=kind, order=FormatOrder[stream.order.replace(" ", "_")])
+def quant_infos(stream: Stream) -> list[SimpleNamespace]:
+    low, high = stream.limits
+    return [
+        SimpleNamespace(qp_zp=zero_point, qp_scale=scale, limvals_min=low, limvals_max=high)
+        for zero_point, scale in zip(stream.zero_points, stream.scales, strict=True)
+    ]
+
+
+def format_of(stream: Stream, kind: FormatType) -> SimpleNamespace:
+    return SimpleNamespace(type=kind, order=FormatOrder[stream.order])

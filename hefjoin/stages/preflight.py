@@ -1,0 +1,34 @@
+"""What can be told of a spec before anything is started: sources that are not there, scripts that cannot be read."""
+
+from __future__ import annotations
+
+from hefjoin.errors import Problem, SpecError
+from hefjoin.formats.model_script import parse
+from hefjoin.spec import BuildSpec
+from hefjoin.stages.fetch import locate
+from hefjoin.stages.ladder import ladder
+from hefjoin.stages.script import compilation, scripts
+
+
+def preflight(spec: BuildSpec) -> None:
+    """Check what needs no model to be opened; `check` does the rest.
+
+    Raises:
+        SpecError: With every problem.
+    """
+    problems: list[Problem] = []
+    try:
+        locate(spec)
+    except SpecError as error:
+        problems += error.problems
+    for where, _, text in scripts(spec):
+        try:
+            parse(text, where)
+        except SpecError as error:
+            problems += error.problems
+    try:
+        ladder(str(compilation(spec)), spec.compile.attempts)
+    except SpecError as error:
+        problems += error.problems
+    if problems:
+        raise SpecError(problems, where=f"the spec of {spec.name}")
