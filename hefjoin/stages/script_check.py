@@ -95,6 +95,8 @@ def _not_to_be_said(command: Command, scope: str, provider: Provider) -> Iterato
         yield Problem(command.where, "set calibration.count instead of calibset_size")
     elif command.get("optimization_level") is not None and command.name == "model_optimization_flavor":
         yield Problem(command.where, "set quantization.optimization_level instead")
+    elif command.name == "nms_postprocess" and scope and not named_file(command):
+        yield Problem(command.where, "name its configuration file: without one it is not said whose outputs are meant")
     elif command.name in CHANGE_THE_INPUT and scope:
         yield Problem(
             command.where, f"`{command.name}` changes the input that all models share; write it in the joint `script`"

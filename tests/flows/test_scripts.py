@@ -125,5 +125,5 @@ def test_mistakes_of_all_scripts_are_told_before_anything_is_joined(folder: Path
 
 
 def test_the_emulator_names_all_that_it_needs_of_a_configuration(folder: Path) -> None:
-    with pytest.raises(SpecError, match="nms_scores_th.*max_proposals_per_class.*'left/conv1' feeds no output"):
+    with pytest.raises(SpecError, match=r"nms_scores_th.*max_proposals_per_class.*'left/conv1' feeds no output"):
         build(folder, 'nms_postprocess("boxes/nms.json", meta_arch=yolov8)', "", sdk="emulator", name="emulated")

@@ -104,6 +104,7 @@ def test_frames_keep_the_shape_that_the_build_prepares(command: str, said: str) 
         ("quantization_param(conv1", "is still open"),
         ("bucket(conv1)", "it is not known which arguments"),
         ('nms_postprocess("/no/such.json", meta_arch=yolov8)', "/no/such.json cannot be read"),
+        ("nms_postprocess(meta_arch=yolov8)", "name its configuration file"),
     ],
 )  # fmt: skip
 def test_a_mistake_is_told_with_its_place(command: str, said: str) -> None:
@@ -118,7 +119,6 @@ REPLACING = {
     "x = logits_layer(fc1, softmax, -1, cpu)": "",
     'nms_postprocess("nms.json", meta_arch=ssd)': "boxes of yolov8 only",
     'nms_postprocess("nms.json", meta_arch=yolov8, engine=nn_core)': "only on the cpu",
-    "nms_postprocess(meta_arch=yolov8)": "no boxes without a configuration",
     "x = logits_layer(fc1, softmax, -1, nn_core)": "only on the cpu",
 }
 
