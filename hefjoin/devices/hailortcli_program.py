@@ -30,7 +30,7 @@ USAGE_CODES = range(100, 128)
 """Exit codes of CLI11, which parses the program's arguments; the statuses of HailoRT are below."""
 CRASHES = (signal.SIGABRT, signal.SIGKILL, signal.SIGSEGV)
 """As 128 and the signal, where a shell script is in between."""
-WRONG_LIBRARY = 255
+INVALID_ARGUMENT, WRONG_LIBRARY = 2, 255
 TAIL_LINES = 20
 OTHER = Cause("failed", True, "HailoRT failed", "look at `dmesg | grep -i hailo`, restart the machine")
 _ERROR = re.compile(r"^\[Hailo[^\]]*\] \[(?:error|critical)\] *(.+)", re.MULTILINE)
@@ -157,7 +157,11 @@ def failure(command: str, code: int, text: str) -> HefJoinError:
             is_transient=False,
             log_tail=tail,
         )
-    if code == WRONG_LIBRARY:
+    if code == INVALID_ARGUMENT:
+        cause = Cause(
+            "failed", False, "HailoRT refuses what it was asked", "this is a fault of hefjoin: report the line"
+        )
+    elif code == WRONG_LIBRARY:
         cause = Cause("version", False, "program and library differ", "install both of one HailoRT version")
     else:
         cause = CAUSES.get(IN_USE if code == OUT_OF_PHYSICAL_DEVICES else code, OTHER)

@@ -383,4 +383,5 @@ def _artifacts(manifest: Manifest) -> list[tuple[str, Ref]]:
         ("quantized HAR", manifest.quantized.har),
         ("outputs", manifest.quantized.outputs),
         ("HEF", manifest.compiled.hef),
+        *((f"log of compiling, {attempt.label}", attempt.log) for attempt in manifest.compiled.attempts),
     ]

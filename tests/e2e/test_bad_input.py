@@ -69,7 +69,9 @@ class TestSpec:
         models = pair()["models"]
         models[1] |= {"mean": [1.0], "std": [2.0]}
         rewrite(desk, models=models)
-        assert "models[1].mean: 1 value, input has 3 channels" in refusal(desk, 2)
+        said = refusal(desk, 2)
+        assert "the model right in the spec" in said
+        assert "mean: 1 value, image has the shape [1, 3, 16, 16]" in said
 
 
 def not_onnx(path: Path) -> None:
