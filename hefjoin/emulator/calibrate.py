@@ -1,71 +1,78 @@
-"""Learn the range of every quantized tensor from the calibration set, one frame at a time.
+"""Choose the range of every quantized tensor from what the calibration set showed of it.
 
-The rule: memory does not grow with the number of frames. Each frame's minimum and maximum are reduced inside
-the graph, so that two numbers per tensor leave it.
+The rule: the range of least squared error. Its 2^bits - 1 steps have a width s; every value inside loses s²/12 (a
+uniform error), every value outside the square of its distance to the range, zeros nothing, as zero is a level. Both
+ends are tried at 128 shares of the smallest and largest value that was seen. What saves less than a share `WORTH` is
+not clipped at all: rounding errors cancel each other in the sums of the next layer, clipping errors point one way.
+Where the histogram is empty, and at 16 bits, the range is all that was seen.
+
+Source: clipping for the least mean squared error as in Banner et al. 2019 (arXiv 1810.05723), with the measured
+distribution in place of a Laplace or Gaussian one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any
-
 import numpy as np
-import onnx
-from onnx import helper
 
-from hefjoin.emulator import exceptions
-from hefjoin.emulator.graph import Array, with_outputs
-from hefjoin.sessions import open_session
+from hefjoin.emulator.graph import Array
+from hefjoin.emulator.observe import Observation
 
 Ranges = dict[str, tuple[float, float]]
+SHARES = 128
+WORTH = 0.2
+"""Of the error that the range of all values has."""
 
 
-def collect_ranges(
-    model: onnx.ModelProto,
-    tensors: Sequence[str],
-    frames: Iterable[dict[str, Array]],
-    progress: Callable[[int], None],
-) -> Ranges:
-    """Return the smallest and largest value of each tensor over all frames.
+def least_error_range(seen: Observation, bits: int) -> tuple[float, float]:
+    """Return the range of least squared error for a tensor that was observed with a histogram."""
+    assert seen.histogram is not None
+    low, high = float(np.min(seen.low)), float(np.max(seen.high))
+    return tightened(low, high, seen.histogram.centers().reshape(-1), seen.histogram.counts.reshape(-1), bits)
+
+
+def tightened(low: float, high: float, values: Array, counts: Array, bits: int) -> tuple[float, float]:
+    """Return the range inside [low, high] in which the values lose least.
 
     Args:
-        model: A float graph.
-        tensors: Names of float tensors in it, its inputs allowed.
-        frames: Feeds of the graph, one frame each.
-        progress: Called with the number of frames done.
-
-    Raises:
-        exceptions.AccelerasNumerizationError: Tensors hold infinities or NaN; the first of them are named.
+        low: Smallest value.
+        high: Largest value.
+        values: float64, shape (values,), in any order.
+        counts: How often each was seen, shape (values,).
+        bits: Of the encoding.
     """
-    session, inputs = _reducing_session(model, tensors)
-    low = np.full(len(tensors), np.inf)
-    high = np.full(len(tensors), -np.inf)
-    for done, feeds in enumerate(frames, 1):
-        found = np.array(session.run(None, {name: feeds[name] for name in inputs}), dtype=np.float64).reshape(-1, 2)
-        np.minimum(low, found[:, 0], out=low)
-        np.maximum(high, found[:, 1], out=high)
-        progress(done)
-    finite = np.isfinite(low) & np.isfinite(high)
-    odd = [name for name, is_finite in zip(tensors, finite, strict=True) if not is_finite]
-    if odd:
-        raise exceptions.AccelerasNumerizationError(
-            f"not finite on the calibration set: {', '.join(odd[:3])} ({len(odd)} of {len(tensors)} tensors); "
-            "look for a division by zero or the logarithm of it, and for a normalization that is missing"
-        )
-    return {name: (float(a), float(b)) for name, a, b in zip(tensors, low, high, strict=True)}
+    low, high = min(low, 0.0), max(high, 0.0)
+    shares: Array = np.arange(SHARES, 0, -1) / SHARES
+    if bits > 8 or not counts.any():
+        return low, high
+    highs, lows = high * shares if high else np.zeros(1), low * shares if low else np.zeros(1)
+    lost = _beyond(highs, values, counts) + _beyond(-lows, -values, counts)[:, np.newaxis]
+    step = (highs - lows[:, np.newaxis]) / ((1 << bits) - 1)
+    lost += counts.sum() * np.square(step) / 12
+    row, column = np.unravel_index(np.argmin(lost), lost.shape)
+    if lost[row, column] > (1 - WORTH) * lost[0, 0]:
+        return low, high
+    return float(lows[row]), float(highs[column])
 
 
-def _reducing_session(model: onnx.ModelProto, tensors: Sequence[str]) -> tuple[Any, list[str]]:
-    reductions = [
-        helper.make_node(kind, [name], [f"{name}/{kind}"], f"{name}/{kind}", keepdims=0)
-        for name in tensors
-        for kind in ("ReduceMin", "ReduceMax")
-    ]
-    before = len(model.graph.node)
-    model.graph.node.extend(reductions)
-    try:
-        data = with_outputs(model, [node.output[0] for node in reductions])
-    finally:
-        del model.graph.node[before:]
-    session = open_session(data)
-    return session, [info.name for info in session.get_inputs()]
+def _beyond(ends: Array, values: Array, counts: Array) -> Array:
+    """Return Σ count · (value - end)² over the values above each end; the ends are not negative."""
+    chosen = (values > 0) & (counts > 0)
+    order = np.argsort(values[chosen], kind="stable")
+    values, counts = values[chosen][order], counts[chosen][order].astype(np.float64)
+    sums = [np.append(np.cumsum((counts * values**power)[::-1])[::-1], 0.0) for power in range(3)]
+    first = np.searchsorted(values, ends, side="right")
+    total: Array = np.maximum(sums[2][first] - 2 * ends * sums[1][first] + ends**2 * sums[0][first], 0.0)
+    return total
+
+
+def percentile_range(seen: Observation, low: float, high: float) -> tuple[float, float]:
+    """Return the values at two percentages, 0–100, of a tensor's values; 0 and 100 are the extremes."""
+    assert seen.histogram is not None
+    values, counts = seen.histogram.centers().reshape(-1), seen.histogram.counts.reshape(-1)
+    zeros = seen.histogram.seen * max(1, seen.low.size) - counts.sum()
+    values, counts = np.append(values, 0.0), np.append(counts, zeros)
+    order = np.argsort(values, kind="stable")
+    share = 100 * np.cumsum(counts[order]) / max(counts.sum(), 1)
+    least, most = float(np.min(seen.low)), float(np.max(seen.high))
+    at = [values[order][min(int(np.searchsorted(share, wanted)), len(order) - 1)] for wanted in (low, high)]
+    return least if low <= 0 else max(float(at[0]), least), most if high >= 100 else min(float(at[1]), most)

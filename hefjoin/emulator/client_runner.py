@@ -21,7 +21,8 @@ import onnx
 from hefjoin import __version__ as _hefjoin_version
 from hefjoin.emulator import compile as compiling
 from hefjoin.emulator import exceptions, hn
-from hefjoin.emulator.calibrate import collect_ranges
+from hefjoin.emulator import optimize as optimizing
+from hefjoin.emulator.equalize import Factors, equalize
 from hefjoin.emulator.exposed_definitions import (
     SUPPORTED_HW_ARCHS,
     CalibrationDataType,
@@ -36,9 +37,9 @@ from hefjoin.emulator.host import with_host_side
 from hefjoin.emulator.join import Network, input_scales, renamed
 from hefjoin.emulator.join import join as join_networks
 from hefjoin.emulator.log import algorithm, duration, say
-from hefjoin.emulator.noise import layer_snr
+from hefjoin.emulator.noise import layer_noise
 from hefjoin.emulator.plan import Plan, after_optimization, plan
-from hefjoin.emulator.quantize import Encoding, quantize, quantized_tensors
+from hefjoin.emulator.quantize import Encoding, quantized_tensors
 from hefjoin.emulator.script_view import modified, with_host_steps
 from hefjoin.emulator.translate import translate
 from hefjoin.errors import InputError, SpecError
@@ -53,6 +54,9 @@ NATIVE_GRAPH, QUANTIZED_GRAPH, OWN_STATE = ".native.onnx", ".quantized.onnx", ".
 NATIVE_HN, SCRIPT = ".native.hn", ".alls"
 RESOLVED_SCRIPT = ".auto.alls"
 """What the compiler decided, as a script; nothing is placed here, so it says what was asked for."""
+
+EQUALIZED = "/equalization/factors"
+"""Ends the key of the statistics that hold what a layer's channels were divided by."""
 
 OWN_FORMAT = 2
 """Raised when `.emulator.json` changes."""
@@ -321,31 +325,13 @@ class ClientRunner:
         refuse_unlike(data_type, calib_data)
         script = self._plan(self._script)
         self._report(script)
-        if (script.optimization_level or 0) > 0:
-            say(
-                "Reducing optimization level to 0 (the accuracy won't be optimized and compression won't be used) "
-                "because there's no available GPU",
-                "warning",
-            )
         model = self._fp_graph(self._script)
         feeds = Feeds(model, calib_data)
-        count = min(script.calibset_size, feeds.count)
-        say("Starting Model Optimization")
-        say(f"Using dataset with {count} entries for calibration")
-        with algorithm("Statistics Collector"):
-            tensors = quantized_tensors(model)
-            step = max(1, count // 20)
-
-            def progress(done: int) -> None:
-                if done % step == 0 or done == count:
-                    say(f"Calibration: {100 * done // count}% {done}/{count}")
-
-            ranges = collect_ranges(model, tensors, feeds.frames(count), progress)
-        for name in hn.input_layers(self._hn):
-            if feeds.is_uint8:  # a camera's bytes are sent to the chip as they are
-                ranges[name] = (0.0, 255.0)
-        with algorithm("Quantization"):
-            self._quantized, self._encodings = quantize(model, ranges, script.modes)
+        # A camera's bytes are sent to the chip as they are.
+        known = dict.fromkeys(hn.input_layers(self._hn), (0.0, 255.0)) if feeds.is_uint8 else {}
+        found = optimizing.optimize(model, feeds, script, known)
+        self._quantized, self._encodings = found.model, found.encodings
+        self._statistics = {f"{name}{EQUALIZED}": factor.tolist() for name, factor in found.equalized.items()}
         self._optimized_by, self.state = self._script, States.QUANTIZED_MODEL
         say("Model Optimization is done")
 
@@ -356,16 +342,31 @@ class ClientRunner:
         reference = self._fp_graph(self._optimized_by)
         feeds = Feeds(reference, dataset)
         assert self._quantized is not None
+        equalize(reference, self._equalized())
         layers = hn.computing_layers(self._hn)
         tensors = [name for name in quantized_tensors(reference) if name in layers]
         with algorithm("Layer Noise Analysis"):
-            found = layer_snr(reference, self._quantized, tensors, feeds.frames(data_count))
-        for name, value in found.items():
-            self._statistics[f"{name}/layer_noise_analysis/snr"] = [value]
+            found = layer_noise(reference, self._quantized, tensors, feeds.frames(data_count))
+        for name, noise in found.items():
+            for kind, value in (("", noise.accumulated), ("own_", noise.own)):
+                self._statistics[f"{name}/layer_noise_analysis/{kind}snr"] = [value.snr_db]
+                self._statistics[f"{name}/layer_noise_analysis/{kind}cosine"] = [value.cosine]
 
     def get_params_statistics(self) -> dict[str, list[float]]:
-        """Return statistics; `<layer>/layer_noise_analysis/snr` is a list of dB."""
+        """Return statistics, each a list of numbers, by key.
+
+        `<layer>/layer_noise_analysis/snr` is the accumulated noise in dB and `…/cosine` its cosine; `…/own_snr` and
+        `…/own_cosine`, which the DFC does not have, are those of the layer alone. `<layer>/equalization/factors`
+        says what the channels of its output were divided by.
+        """
         return self._statistics
+
+    def _equalized(self) -> Factors:
+        return {
+            key.removesuffix(EQUALIZED): np.array(values, dtype=np.float32)
+            for key, values in self._statistics.items()
+            if key.endswith(EQUALIZED)
+        }
 
     @contextmanager
     @in_state(*LOADED)

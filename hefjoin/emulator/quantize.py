@@ -74,75 +74,107 @@ def quantized_tensors(model: onnx.ModelProto) -> list[str]:
     return names
 
 
+def activation_bits(model: onnx.ModelProto, modes: Mapping[str, Mode]) -> dict[str, int]:
+    """Return the bits of each tensor at a layer's border.
+
+    An input has those of the layer that reads it first, a change of format looked through.
+
+    Args:
+        model: The full-precision optimized graph.
+        modes: Bits per layer, by the name of its output tensor; a layer not named is a8_w8.
+    """
+    layers = find_layers(model)
+    first: dict[str, Layer] = {}
+    for layer in reversed(layers):
+        reader = layer if layer.type != "format_conversion" else first.get(layer.outputs[0], layer)
+        first.update(dict.fromkeys(layer.inputs, reader))
+    inputs = {info.name: first[info.name] for info in model.graph.input if info.name in first}
+    borders = {name: layer for layer in layers for name in layer.outputs}
+    return {name: _mode(layer, modes).activation_bits for name, layer in (inputs | borders).items()}
+
+
+def kernel_bits(model: onnx.ModelProto, modes: Mapping[str, Mode]) -> dict[str, int]:
+    """Return the bits of each kernel, by its name; `modes` as for `activation_bits`."""
+    return {
+        node.input[1]: _mode(layer, modes).weight_bits
+        for layer in find_layers(model)
+        for node in layer.nodes
+        if node.op_type in WEIGHTED_OPS
+    }
+
+
+def _mode(layer: Layer, modes: Mapping[str, Mode]) -> Mode:
+    return modes.get(layer.outputs[0], MODES["a8_w8"])
+
+
+def encodings(model: onnx.ModelProto, ranges: Ranges, bits: Mapping[str, int]) -> dict[str, Encoding]:
+    """Return the encoding of each tensor of `bits`, from its smallest and largest value in `ranges`."""
+    found = {
+        info.name: encoding(*ranges[info.name], bits[info.name]) for info in model.graph.input if info.name in bits
+    }
+    for layer in find_layers(model):
+        kept = found.get(layer.inputs[0]) if _moves_only(layer) else None
+        for name in layer.outputs:
+            found[name] = kept or encoding(*ranges[name], bits[name])
+    return found
+
+
+def _moves_only(layer: Layer) -> bool:
+    nearest = layer.type == "resize" and attributes(layer.main).get("mode", b"nearest") == b"nearest"
+    return (layer.type in MOVES_ONLY or nearest) and layer.activation == "linear"
+
+
 def quantize(
-    model: onnx.ModelProto, ranges: Ranges, modes: Mapping[str, Mode]
-) -> tuple[onnx.ModelProto, dict[str, Encoding]]:
-    """Return the quantized graph, and the encoding of each tensor at a layer's border.
+    model: onnx.ModelProto,
+    codes: Mapping[str, Encoding],
+    bits: Mapping[str, int],
+    steps: Mapping[str, Array] | None = None,
+) -> onnx.ModelProto:
+    """Return the quantized graph.
 
     Args:
         model: The full-precision optimized graph; it is left as it was.
-        ranges: Smallest and largest value per tensor of `quantized_tensors`.
-        modes: Bits per layer, by the name of its output tensor; a layer not named is a8_w8.
+        codes: Of the tensors at the borders of layers, as `encodings` gives them.
+        bits: Of each kernel, by its name.
+        steps: Scales of kernels, float32, one per output feature; a kernel not named has the least that hold it.
     """
-    return _Writer(model, ranges, modes).write()
+    return _Writer(model, codes, bits, steps or {}).write()
 
 
 class _Writer:
-    def __init__(self, model: onnx.ModelProto, ranges: Ranges, modes: Mapping[str, Mode]) -> None:
+    def __init__(
+        self,
+        model: onnx.ModelProto,
+        codes: Mapping[str, Encoding],
+        bits: Mapping[str, int],
+        steps: Mapping[str, Array],
+    ) -> None:
         self.source = Graph(model)
-        self.layers = find_layers(model)
-        self.modes = modes
+        self.encodings = codes
+        self.bits = bits
+        self.steps = steps
         self.nodes: list[onnx.NodeProto] = []
         self.constants: dict[str, onnx.TensorProto] = {}
-        self.encodings = self._encodings(ranges)
 
-    def _mode(self, layer: Layer) -> Mode:
-        return self.modes.get(layer.outputs[0], MODES["a8_w8"])
-
-    def _encodings(self, ranges: Ranges) -> dict[str, Encoding]:
-        first: dict[str, Layer] = {}
-        for layer in reversed(self.layers):
-            reader = layer if layer.type != "format_conversion" else first.get(layer.outputs[0], layer)
-            first.update(dict.fromkeys(layer.inputs, reader))
-        found = {
-            info.name: encoding(*ranges[info.name], self._mode(first[info.name]).activation_bits)
-            for info in self.source.model.graph.input
-            if info.name in first
-        }
-        for layer in self.layers:
-            bits = self._mode(layer).activation_bits
-            kept = found.get(layer.inputs[0]) if self._moves_only(layer) else None
-            for name in layer.outputs:
-                found[name] = kept or encoding(*ranges[name], bits)
-        return found
-
-    def _moves_only(self, layer: Layer) -> bool:
-        nearest = layer.type == "resize" and attributes(layer.main).get("mode", b"nearest") == b"nearest"
-        return (layer.type in MOVES_ONLY or nearest) and layer.activation == "linear"
-
-    def write(self) -> tuple[onnx.ModelProto, dict[str, Encoding]]:
+    def write(self) -> onnx.ModelProto:
         graph = self.source.model.graph
         renamed = {}
         for info in graph.input:
             if info.name in self.encodings:
                 renamed[info.name] = f"{info.name}/dq"
                 self._quantize_dequantize(info.name, info.name, f"{info.name}/dq")
-        weights = {name: mode for layer in self.layers for name, mode in self._kernels(layer)}
         for node in graph.node:
             copy = onnx.NodeProto()
             copy.CopyFrom(node)
             copy.input[:] = [renamed.get(name, name) for name in node.input]
-            if node.op_type in WEIGHTED_OPS and node.input[1] in weights:
-                self._quantize_kernel(node, copy, weights[node.input[1]])
+            if node.op_type in WEIGHTED_OPS and node.input[1] in self.bits:
+                self._quantize_kernel(node, copy)
             borders = [name for name in node.output if name in self.encodings]
             copy.output[:] = [f"{name}/float" if name in borders else name for name in node.output]
             self.nodes.append(copy)
             for name in borders:
                 self._quantize_dequantize(f"{name}/float", name, name)
-        return self._model(), self.encodings
-
-    def _kernels(self, layer: Layer) -> list[tuple[str, Mode]]:
-        return [(node.input[1], self._mode(layer)) for node in layer.nodes if node.op_type in WEIGHTED_OPS]
+        return self._model()
 
     def _quantize_dequantize(self, source: str, name: str, result: str) -> None:
         code = self.encodings[name]
@@ -157,14 +189,14 @@ class _Writer:
             helper.make_node("DequantizeLinear", [quantized, *pair], [result], f"{name}/DQ", domain=domain),
         ]
 
-    def _quantize_kernel(self, node: onnx.NodeProto, copy: onnx.NodeProto, mode: Mode) -> None:
+    def _quantize_kernel(self, node: onnx.NodeProto, copy: onnx.NodeProto) -> None:
         name = node.input[1]
-        axis = _feature_axis(node, self.source.shapes[name])
+        axis, bits, steps = feature_axis(node, self.source.shapes[name]), self.bits[name], self.steps.get(name)
         kernel = self.source.constant(name)
         behind = self.encodings.get(self._through_views(node.input[0]))
         has_bias = len(node.input) > 2 and bool(node.input[2])
-        if not has_bias or behind is None or behind.bits > 8 or mode.weight_bits > 8:
-            integers, scales = quantize_kernel(kernel, axis, mode.weight_bits)
+        if not has_bias or behind is None or behind.bits > 8 or bits > 8:
+            integers, scales = quantize_kernel(kernel, axis, bits, steps=steps)
             domain = "com.microsoft" if integers.dtype == np.int16 else ""
             copy.input[1] = self._dequantized(name, integers, scales, axis, domain)
             return
@@ -172,11 +204,11 @@ class _Writer:
         # A grouped deconvolution repeats its scales for every group; a bias of one element is for all features.
         bias = self.source.constant(node.input[2]).astype(np.float64).reshape(-1)
         peaks = np.max(np.abs(np.resize(bias, (-(-bias.size // features), features))), axis=0)
-        integers, scales = quantize_kernel(kernel, axis, mode.weight_bits, peaks / BIAS_LIMIT / behind.scale)
+        integers, scales = quantize_kernel(kernel, axis, bits, peaks / BIAS_LIMIT / behind.scale, steps)
         copy.input[1] = self._dequantized(name, integers, scales, axis, "")
-        steps = np.resize(scales.astype(np.float64), bias.size) * behind.scale
-        whole = np.clip(np.rint(bias / steps), -BIAS_LIMIT, BIAS_LIMIT).astype(np.int32)
-        copy.input[2] = self._dequantized(node.input[2], whole, steps.astype(np.float32), 0, "")
+        units = np.resize(scales.astype(np.float64), bias.size) * behind.scale
+        whole = np.clip(np.rint(bias / units), -BIAS_LIMIT, BIAS_LIMIT).astype(np.int32)
+        copy.input[2] = self._dequantized(node.input[2], whole, units.astype(np.float32), 0, "")
 
     def _through_views(self, name: str) -> str:
         while name not in self.encodings and name in self.source.producer:
@@ -222,7 +254,9 @@ class _Writer:
         return model
 
 
-def quantize_kernel(kernel: Array, axis: int, bits: int, least: Array | float = 0.0) -> tuple[Array, Array]:
+def quantize_kernel(
+    kernel: Array, axis: int, bits: int, least: Array | float = 0.0, steps: Array | None = None
+) -> tuple[Array, Array]:
     """Return a kernel's integers and its float32 scales, one per index of `axis`.
 
     Args:
@@ -230,17 +264,20 @@ def quantize_kernel(kernel: Array, axis: int, bits: int, least: Array | float = 
         axis: The axis of the output features.
         bits: 4, 8 or 16; integers are int8 up to 8 bits, else int16, symmetric around zero.
         least: The smallest scale allowed, for all features or one for each.
+        steps: The scales to use where they are not too small; left out, the least that hold the kernel.
     """
     top = (1 << (bits - 1)) - 1
     others = tuple(index for index in range(kernel.ndim) if index != axis)
-    scale = np.maximum(np.max(np.abs(kernel), axis=others) / top, least).astype(np.float32)
+    wanted = np.max(np.abs(kernel), axis=others) / top if steps is None else steps
+    scale = np.maximum(wanted, least).astype(np.float32)
     scale[scale < np.finfo(np.float32).tiny] = 1.0
     shape = [-1 if index == axis else 1 for index in range(kernel.ndim)]
     integers = np.clip(np.rint(kernel / scale.reshape(shape)), -top, top)
     return integers.astype(np.int8 if bits <= 8 else np.int16), scale
 
 
-def _feature_axis(node: onnx.NodeProto, shape: tuple[int, ...]) -> int:
+def feature_axis(node: onnx.NodeProto, shape: tuple[int, ...]) -> int:
+    """Return the axis of the output features in the kernel of that shape."""
     given = attributes(node)
     if node.op_type == "Conv":
         return 0

@@ -1,96 +1,75 @@
-"""Ranges are the smallest and largest values over all frames; collecting them takes no memory per frame."""
+"""Calibration: the range of least error, by brute force over every pair of ends; frames as their callers give them."""
 
 from __future__ import annotations
 
-import random
-from collections.abc import Iterator
 from pathlib import Path
 
 import graphs
 import numpy as np
 import onnx
-import psutil
 import pytest
-from graphs import Array, conv, conv_weights, network, node, normal
-from onnx import TensorProto, helper
+from graphs import Array, network, node
+from hypothesis import given
+from hypothesis import strategies as st
 
 from hefjoin.emulator import exceptions
-from hefjoin.emulator.calibrate import Ranges, collect_ranges
+from hefjoin.emulator.calibrate import SHARES, WORTH, least_error_range, percentile_range, tightened
 from hefjoin.emulator.feeds import Feeds
+from hefjoin.emulator.observe import Histogram, Observation
 
 
-def two_convolutions(size: int = 8) -> tuple[onnx.ModelProto, list[str]]:
-    weights = conv_weights("c", 4, 3, 3, 3) | conv_weights("d", 2, 4, 3, 3)
-    nodes = [conv("x", "a", "c"), node("Relu", "a", "r"), conv("r", "y", "d")]
-    return network(nodes, weights, inputs={"x": (1, 3, size, size)}), ["x", "a", "r", "y"]
+def seen(values: Array) -> Observation:
+    histogram = Histogram(1)
+    histogram.add(values.reshape(1, -1).astype(np.float32))
+    return Observation(np.min(values), np.max(values), histogram)
 
 
-def ranges_of(frames: Array) -> Ranges:
-    model, tensors = two_convolutions()
-    return collect_ranges(model, tensors, ({"x": frame[np.newaxis]} for frame in frames), lambda done: None)
+def lost(values: Array, low: float, high: float) -> float:
+    """Return what the rule charges a range with."""
+    step = (high - low) / 255
+    beyond = np.maximum(values - high, 0) ** 2 + np.maximum(low - values, 0) ** 2
+    return float(beyond.sum() + np.count_nonzero(values) * step**2 / 12)
 
 
-def test_ranges_are_those_of_numpy() -> None:
-    model, tensors = two_convolutions()
-    frames = normal(6, 3, 8, 8)
-    model.graph.output.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in tensors[1:3])
-    every = [graphs.run(model, frame[np.newaxis]) for frame in frames]
-    values = {name: np.stack([run[index] for run in every]) for index, name in enumerate("yar")} | {"x": frames}
-    wanted = {name: (float(values[name].min()), float(values[name].max())) for name in tensors}
-    assert ranges_of(frames) == wanted
+@pytest.mark.parametrize("seed", range(4))
+def test_no_other_range_loses_less(seed: int) -> None:
+    values = np.random.default_rng(seed).standard_t(3, 500)
+    found = tightened(values.min(), values.max(), values, np.ones(500), 8)
+    shares = np.arange(1, SHARES + 1, 8) / SHARES
+    others = [lost(values, values.min() * a, values.max() * b) for a in shares for b in shares]
+    assert lost(values, *found) <= max(min(others), (1 - WORTH) * lost(values, values.min(), values.max())) + 1e-9
 
 
-def test_the_order_of_the_frames_does_not_matter() -> None:
-    frames = list(normal(6, 3, 8, 8))
-    wanted = ranges_of(np.stack(frames))
-    for seed in range(3):
-        random.Random(seed).shuffle(frames)
-        assert ranges_of(np.stack(frames)) == wanted
+def test_a_rare_peak_is_clipped_and_what_saves_little_is_not() -> None:
+    values, counts = np.linspace(-1, 1, 101), np.full(101, 100_000)
+    for peak, clipped in ((1.05, 1.05), (3.0, 1.0)):
+        found = tightened(-1.0, peak, np.append(values, peak), np.append(counts, 1), 8)
+        assert found == (-1.0, pytest.approx(clipped, abs=0.05))
 
 
-def test_what_is_not_finite_is_named() -> None:
-    model = network([node("Log", "x", "y"), node("Neg", "y", "z")])
-    with pytest.raises(
-        exceptions.AccelerasNumerizationError, match=r"not finite on the calibration set: y, z \(2 of 3 tensors\)"
-    ):
-        collect_ranges(model, ["x", "y", "z"], [{"x": np.zeros((1, 3, 8, 8), np.float32)}], lambda done: None)
+@given(st.lists(st.floats(-(2.0**60), 2.0**60, width=32), min_size=1, max_size=30))
+def test_a_range_lies_within_what_was_seen_and_holds_zero(numbers: list[float]) -> None:
+    values = np.array(numbers, np.float32)
+    low, high = least_error_range(seen(values), 8)
+    assert min(values.min(), 0) <= low <= 0 <= high <= max(values.max(), 0)
 
 
-def test_one_frame_after_the_other_is_reported() -> None:
-    done: list[int] = []
-    model, tensors = two_convolutions()
-    frames = ({"x": frame[np.newaxis]} for frame in normal(3, 3, 8, 8))
-    collect_ranges(model, tensors, frames, done.append)
-    assert done == [1, 2, 3]
+@pytest.mark.parametrize("values", [np.zeros(4), np.array([5.0]), np.array([-3.0, 0.0])])
+def test_at_sixteen_bits_all_that_was_seen_is_kept(values: Array) -> None:
+    assert least_error_range(seen(values), 16) == (min(values.min(), 0), max(values.max(), 0))
 
 
-def test_the_graph_is_left_as_it_was() -> None:
-    model, tensors = two_convolutions()
-    before = model.SerializeToString()
-    collect_ranges(model, tensors, iter([{"x": normal(1, 3, 8, 8)}]), lambda done: None)
-    assert model.SerializeToString() == before
-
-
-def test_memory_does_not_grow_with_the_frames() -> None:
-    size = 256
-    model, tensors = two_convolutions(size)
-    frame_bytes = 3 * size * size * 4
-    process, seen = psutil.Process(), []
-
-    def frames() -> Iterator[dict[str, Array]]:
-        for index in range(120):
-            if index in (20, 119):
-                seen.append(process.memory_info().rss)
-            yield {"x": normal(1, 3, size, size, seed=index)}
-
-    collect_ranges(model, tensors, frames(), lambda done: None)
-    warm, end = seen
-    assert end - warm < 20 * frame_bytes  # keeping the input alone would take 99
+def test_percentiles_are_those_of_numpy() -> None:
+    values = np.maximum(np.random.default_rng(1).standard_normal(50_000), 0)
+    low, high = percentile_range(seen(values), 0.0, 99.9)
+    assert low == 0
+    assert high == pytest.approx(np.percentile(values, 99.9), abs=2 * 8 / 1024)
+    assert percentile_range(seen(values), 0.0, 100.0) == (values.min(), values.max())
 
 
 @pytest.fixture
 def small() -> onnx.ModelProto:
-    return two_convolutions()[0]
+    return graphs.small_net()
 
 
 def test_frames_from_a_file_are_those_of_the_array(small: onnx.ModelProto, tmp_path: Path) -> None:
@@ -98,9 +77,9 @@ def test_frames_from_a_file_are_those_of_the_array(small: onnx.ModelProto, tmp_p
     np.save(tmp_path / "frames.npy", frames)
     from_file = Feeds(small, str(tmp_path / "frames.npy"))
     assert (from_file.count, from_file.is_uint8) == (40, True)
-    for given, frame in zip(from_file.frames(), frames, strict=True):
-        assert given["x"].dtype == np.float32
-        np.testing.assert_array_equal(given["x"][0], frame.transpose(2, 0, 1))
+    for fed, frame in zip(from_file.frames(), frames, strict=True):
+        assert fed["x"].dtype == np.float32
+        np.testing.assert_array_equal(fed["x"][0], frame.transpose(2, 0, 1))
 
 
 def test_a_dictionary_feeds_each_input() -> None:

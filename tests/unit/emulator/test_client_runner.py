@@ -282,9 +282,10 @@ def test_the_hn_shows_what_the_script_made_once_it_has_acted(hars: dict[States, 
 
 
 @pytest.mark.parametrize(("level", "drops"), [(None, False), (-100, False), (0, False), (1, True), (4, True)])
-def test_an_optimization_level_drops_to_zero_and_says_so_once(
-    level: int | None, drops: bool, hars: dict[States, Path]
+def test_without_a_gpu_an_optimization_level_drops_to_zero_and_says_so_once(
+    level: int | None, drops: bool, hars: dict[States, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("HEFJOIN_EMULATE_NO_GPU", "1")
     runner = in_state(H, hars)
     if level is not None:
         runner.load_model_script(f"model_optimization_flavor(optimization_level={level})", append=True)

@@ -17,6 +17,7 @@ from onnx import TensorProto, helper
 from hefjoin.emulator import ClientRunner
 from hefjoin.emulator.fp_optimize import fp_optimize
 from hefjoin.emulator.noise import EXACT_DB, snr_db
+from hefjoin.emulator.quantize import quantize_kernel
 
 SCRIPT = "n = normalization([120, 110, 100], [60, 50, 40])"
 FRAMES = graphs.frames(4)
@@ -49,16 +50,66 @@ def runner(tmp_path: Path) -> ClientRunner:
     return runners.quantized(branching(), tmp_path, FRAMES, SCRIPT)
 
 
+NAMES = ["net/conv1", "net/conv2", "net/ew_add1", "net/maxpool1"]
+
+
+def reference_of(runner: ClientRunner) -> onnx.ModelProto:
+    return fp_optimize(runner._model, runner._plan(runner._script).modifications)
+
+
+def cosine(exact: Array, rough: Array) -> float:
+    exact, rough = exact.astype(np.float64).ravel(), rough.astype(np.float64).ravel()
+    return float(exact @ rough / np.linalg.norm(exact) / np.linalg.norm(rough))
+
+
 def test_noise_is_what_numpy_computes(runner: ClientRunner) -> None:
     runner.analyze_noise(FRAMES)
     found = runner.get_params_statistics()
-    names = ["net/conv1", "net/conv2", "net/ew_add1", "net/maxpool1"]
-    assert list(found) == [f"{name}/layer_noise_analysis/snr" for name in names]
     assert runner._quantized is not None
-    reference = fp_optimize(runner._model, runner._plan(runner._script).modifications)
-    for name, exact, rough in zip(names, values_of(reference, names), values_of(runner._quantized, names), strict=True):
+    pairs = zip(values_of(reference_of(runner), NAMES), values_of(runner._quantized, NAMES), strict=True)
+    for name, (exact, rough) in zip(NAMES, pairs, strict=True):
         assert found[f"{name}/layer_noise_analysis/snr"] == [pytest.approx(graphs.snr_db(exact, rough), abs=1e-3)]
+        assert found[f"{name}/layer_noise_analysis/cosine"] == [pytest.approx(cosine(exact, rough), abs=1e-6)]
         assert 20 < graphs.snr_db(exact, rough) < 80
+
+
+def test_own_noise_is_that_of_the_layer_quantized_alone(runner: ClientRunner) -> None:
+    """Against a network in which nothing but the second convolution is quantized, by numpy's hand."""
+    runner.analyze_noise(FRAMES)
+    found = runner.get_params_statistics()
+    reference = reference_of(runner)
+    (exact,) = values_of(reference, ["net/conv2"])
+    held = {tensor.name: tensor for tensor in reference.graph.initializer}
+    kernel = next(tensor for name, tensor in held.items() if name.endswith("d_w"))
+    integers, scales = quantize_kernel(onnx.numpy_helper.to_array(kernel), 0, 8)
+    kernel.CopyFrom(onnx.numpy_helper.from_array(integers * scales[:, None, None, None], kernel.name))
+    (alone,) = values_of(reference, ["net/conv2"])
+    code = runner._encodings["net/conv2"]
+    rough = (np.clip(np.rint(alone / code.scale) + code.zero_point, 0, 255) - code.zero_point) * code.scale
+    assert found["net/conv2/layer_noise_analysis/own_snr"] == [
+        pytest.approx(graphs.snr_db(exact, rough), abs=0.05)  # its bias is rounded too
+    ]
+    assert found["net/conv2/layer_noise_analysis/own_snr"] > found["net/conv2/layer_noise_analysis/snr"]
+    assert found["net/conv1/layer_noise_analysis/own_snr"][0] < 80
+
+
+def test_what_only_moves_values_has_no_noise_of_its_own_but_rounding(runner: ClientRunner) -> None:
+    runner.analyze_noise(FRAMES)
+    found = runner.get_params_statistics()
+    assert found["net/maxpool1/layer_noise_analysis/own_snr"] > found["net/maxpool1/layer_noise_analysis/snr"]
+
+
+def test_noise_of_an_equalized_layer_is_that_of_its_scaled_output(tmp_path: Path) -> None:
+    weights = conv_weights("c", 4, 3, 3, 3) | conv_weights("d", 4, 1, 3, 3)
+    weights["c_w"] *= np.array([1, 0.1, 0.01, 0.001], np.float32)[:, None, None, None]
+    weights["c_b"] *= 0
+    model = network([conv("x", "a", "c"), node("Relu", "a", "r"), conv("r", "y", "d", group=4)], weights)
+    runner = runners.quantized(model, tmp_path, FRAMES)
+    runner.analyze_noise(FRAMES)
+    found = runner.get_params_statistics()
+    factors = found["net/conv1/equalization/factors"]
+    assert max(factors) / min(factors) > 100
+    assert found["net/conv1/layer_noise_analysis/snr"][0] > 40
 
 
 def test_noise_of_some_frames_is_that_of_those(runner: ClientRunner) -> None:
