@@ -44,7 +44,12 @@ type: setup
 e2e: setup .venv-dfc/ready
 	$(BIN)/python -m pytest tests/e2e
 
-bench: setup
+# The peers that the emulator's quantization is measured against.
+.venv/bench-ready: .venv/ready
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable '.[examples,dev,bench]'
+	@touch $@
+
+bench: .venv/bench-ready
 	$(BIN)/python -m tests.benchmarks
 
 clean:

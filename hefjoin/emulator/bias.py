@@ -14,7 +14,7 @@ from hefjoin.emulator.graph import Array
 from hefjoin.emulator.walk import Frames, Stop
 
 CAUTION = 4.0
-"""What the variance counts for; chosen on the networks of the benchmark."""
+"""What the variance counts for; chosen on the networks of the benchmark, on its evaluation images."""
 
 
 def correct_bias(stop: Stop) -> None:
