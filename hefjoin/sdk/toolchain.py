@@ -29,6 +29,9 @@ DFC_PYTHON = "HEFJOIN_DFC_PYTHON"
 """Environment variable that names the Python interpreter in which the DFC is installed."""
 logger = logging.getLogger("hefjoin.sdk")
 
+EMULATE_NO_GPU = "HEFJOIN_EMULATE_NO_GPU"
+"""Environment variable under which the emulator gives other results; see `hefjoin.emulator.optimize`."""
+
 _ASK_VERSION = "import importlib.metadata as m; print(m.version('hailo-dataflow-compiler'))"
 
 
@@ -53,7 +56,9 @@ def resolve(choice: Choice = "auto", python: str = "") -> Toolchain:
     where = f"dfc_python: {python}" if python else f"{DFC_PYTHON}={os.environ.get(DFC_PYTHON, '')}"
     python = python or os.environ.get(DFC_PYTHON, "")
     if choice == "emulator" or (choice == "auto" and not python):
-        return Toolchain(sdk=Sdk(provider="emulator", version=emulator_version()), python=sys.executable)
+        without_gpu = ".no-gpu" if os.environ.get(EMULATE_NO_GPU) == "1" else ""
+        sdk = Sdk(provider="emulator", version=f"{emulator_version()}{without_gpu}")
+        return Toolchain(sdk=sdk, python=sys.executable)
     if not python:
         raise ToolchainError(
             f"no Dataflow Compiler is configured; set {DFC_PYTHON}, or dfc_python in the spec, to the Python of its "

@@ -86,3 +86,9 @@ class TestVersion:
         monkeypatch.setenv(DFC_PYTHON, str(tmp_path / "absent"))
         with pytest.raises(ToolchainError, match=f"{DFC_PYTHON}={tmp_path}/absent does not start"):
             resolve("auto")
+
+
+def test_the_emulator_without_a_gpu_is_another_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    usual = resolve("emulator").sdk.version
+    monkeypatch.setenv("HEFJOIN_EMULATE_NO_GPU", "1")
+    assert resolve("emulator").sdk.version == f"{usual}.no-gpu"
