@@ -51,11 +51,6 @@ class NetworkGroup:
         """What an application gets."""
         return tuple(stream for stream in self.vstreams if stream.direction == "output")
 
-    @property
-    def nms_ops(self) -> tuple[HostOp, ...]:
-        """Those of `host_ops` that make boxes."""
-        return tuple(op for op in self.host_ops if op.is_nms)
-
 
 def read_group(path: Path, group: messages.NetworkGroup, rules: Rules) -> NetworkGroup:
     """Read one message `NetworkGroup`.

@@ -27,7 +27,7 @@ def test_postprocessing_muxes_and_planes_become_what_an_application_sees(tmp_pat
     hardware = ["pair/y", "pair/uv", "pair/boxes", "pair/scores", "pair/mask", "pair/mux"]
     assert [stream.name for stream in group.streams] == hardware
     assert [op.kind for op in group.host_ops] == ["SSD", "ARGMAX"]
-    assert [op.title for op in group.nms_ops] == ["SSD-Post-Process"]
+    assert [op.title for op in group.host_ops if op.is_nms] == ["SSD-Post-Process"]
 
 
 def test_an_op_that_nothing_feeds_is_an_error(tmp_path: Path) -> None:

@@ -159,7 +159,7 @@ def test_argmax_and_softmax_take_their_order_and_type_from_the_pad_or_the_input(
         ("pair/labels", "NHW", (8, 6), "UINT8"),
         ("pair/odds", "NHWC", (4, 3, 85), "FLOAT32"),
     ]
-    assert found.groups[0].nms_ops == ()
+    assert not any(op.is_nms for op in found.groups[0].host_ops)
     pad = proto.network_groups[0].ops[-2].output_pads[0]
     pad.format_order, pad.format_type, pad.numeric_info.qp_scale, pad.numeric_info.qp_zp = 1, 2, 0.5, 3
     labels = listed(proto, tmp_path / "a.hef").groups[0].outputs[0]
