@@ -292,6 +292,10 @@ class HefStream(Record):
     scale: float
     zero_point: float
     """real = (stored - zero_point) · scale."""
+    scales: tuple[float, ...] = ()
+    """One for each feature, where they differ (`output_encoding_vector`); else `scale` is meant."""
+    zero_points: tuple[float, ...] = ()
+    """As `scales`."""
 
 
 class Deployment(Record):

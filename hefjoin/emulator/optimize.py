@@ -11,13 +11,14 @@ layers with a fixed number of its frames. Nothing is random: equal frames give e
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 import onnx
 
+from hefjoin.emulator import own_scales
 from hefjoin.emulator.bias import correct_bias
-from hefjoin.emulator.calibrate import Ranges, least_error_range, percentile_range
+from hefjoin.emulator.calibrate import Ranges, least_error_range, least_error_ranges, percentile_range
 from hefjoin.emulator.compress import four_bit_layers
 from hefjoin.emulator.equalize import Factors, equalize, factors, seams
 from hefjoin.emulator.feeds import Feeds
@@ -88,12 +89,18 @@ def optimize(model: onnx.ModelProto, feeds: Feeds, plan: Plan, known: Ranges) ->
     count = min(plan.calibset_size, feeds.count)
     say("Starting Model Optimization")
     say(f"Using dataset with {count} entries for calibration")
+    apart = _apart(model, plan)
     with algorithm("Statistics Collector"):
-        seen = _observe(model, feeds, count, is_equalized=plan.equalization is not False)
+        seen = _observe(model, feeds, count, apart, is_equalized=plan.equalization is not False)
     modes = _modes(model, seen, plan.modes, effective.four_bit_share)
-    equalized = _equalize(model, seen, modes) if plan.equalization is not False else {}
+    equalized = _equalize(model, seen, modes, apart) if plan.equalization is not False else {}
     bits = activation_bits(model, modes)
-    ranges = {name: _range(seen[name], count_bits, plan.clipping.get(name)) for name, count_bits in bits.items()}
+    ranges = {
+        name: least_error_ranges(seen[name], count_bits)
+        if name in apart
+        else _range(seen[name], count_bits, plan.clipping.get(name))
+        for name, count_bits in bits.items()
+    }
     recipe = Recipe(model, encodings(model, ranges | known, bits), kernel_bits(model, modes))
     corrects = effective.level >= 1 if plan.bias_correction is None else plan.bias_correction
     if corrects or effective.level >= 2:
@@ -102,21 +109,33 @@ def optimize(model: onnx.ModelProto, feeds: Feeds, plan: Plan, known: Ranges) ->
         return Optimized(recipe.write(), dict(recipe.codes), equalized)
 
 
-def _observe(model: onnx.ModelProto, feeds: Feeds, count: int, is_equalized: bool) -> dict[str, Observation]:
+def _apart(model: onnx.ModelProto, plan: Plan) -> set[str]:
+    """Return the tensors whose channels are encoded apart; a range that the script gives is for all of them."""
+    found = own_scales.into_depthwise(model) if plan.equalization is not False else []
+    found += own_scales.of_outputs(model) if plan.output_encoding_vector else []
+    return {name for name in found if name not in plan.clipping}
+
+
+def _observe(
+    model: onnx.ModelProto, feeds: Feeds, count: int, apart: Collection[str], is_equalized: bool
+) -> dict[str, Observation]:
     step = max(1, count // 20)
 
     def progress(done: int) -> None:
         if done % step == 0 or done == count:
             say(f"Calibration: {100 * done // count}% {done}/{count}")
 
-    apart = {seam.tensor for seam in seams(model)} if is_equalized else set()
-    wishes = {name: Wish(by_channel=name in apart) for name in quantized_tensors(model)}
+    by_channel = {*apart, *(seam.tensor for seam in seams(model) if is_equalized)}
+    wishes = {name: Wish(by_channel=name in by_channel) for name in quantized_tensors(model)}
     return observe(model, wishes, feeds.frames(count), progress)
 
 
-def _equalize(model: onnx.ModelProto, seen: dict[str, Observation], modes: Mapping[str, Mode]) -> Factors:
+def _equalize(
+    model: onnx.ModelProto, seen: dict[str, Observation], modes: Mapping[str, Mode], apart: Collection[str]
+) -> Factors:
     with algorithm("Layer Equalization"):
         found = factors(model, seen, kernel_bits(model, modes))
+        found = {name: factor for name, factor in found.items() if name not in apart}
         equalize(model, found)
         seen |= {name: seen[name].divided(factor) for name, factor in found.items()}
     return found

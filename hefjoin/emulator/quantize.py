@@ -2,7 +2,8 @@
 
 The rules:
 
-1. Activations: unsigned, one scale and zero point per tensor; the range always holds zero, and zero maps to zero.
+1. Activations: unsigned; the range always holds zero, and zero maps to zero. One scale and zero point per tensor, or
+   one for each of its channels where `hefjoin.emulator.own_scales` says that the chip can have them apart.
 2. Kernels: signed, symmetric, one scale per output feature. Bias: 32 bits at the product of both scales; where a
    feature's kernel is so small that its bias would not fit (a pruned one), the kernel's scale gives way.
 3. A layer that only moves values (max pooling, slicing, nearest resize) keeps its input's scale.
@@ -45,25 +46,30 @@ MODES: Mapping[str, Mode] = {"a8_w8": Mode(8, 8), "a8_w4": Mode(8, 4), "a16_w16"
 
 @dataclass(frozen=True)
 class Encoding:
-    """How a tensor's real values map to integers: real = (integer - zero_point) · scale."""
+    """How a tensor's real values map to integers: real = (integer - zero_point) · scale.
 
-    scale: float
-    zero_point: int
+    Where channels (axis 1) are encoded apart, scale and zero point are tuples of one number for each.
+    """
+
+    scale: float | tuple[float, ...]
+    zero_point: int | tuple[int, ...]
     bits: int
 
 
-def encoding(low: float, high: float, bits: int) -> Encoding:
-    """Return the unsigned encoding of the range [low, high], widened to hold zero.
+def encoding(low: float | Array, high: float | Array, bits: int) -> Encoding:
+    """Return the unsigned encoding of the range [low, high], widened to hold zero; of arrays, channel by channel.
 
     >>> encoding(-1.0, 3.0, 2)
     Encoding(scale=1.3333333333333333, zero_point=1, bits=2)
     """
-    low, high = min(low, 0.0), max(high, 0.0)
     levels = (1 << bits) - 1
-    scale = (high - low) / levels
-    if scale < np.finfo(np.float32).tiny:
-        scale = 1.0
-    return Encoding(scale, int(np.clip(round(-low / scale), 0, levels)), bits)
+    lows = np.minimum(np.asarray(low, dtype=np.float64), 0.0)
+    scales = (np.maximum(high, 0.0) - lows) / levels
+    scales = np.where(scales < np.finfo(np.float32).tiny, 1.0, scales)
+    zero_points = np.clip(np.rint(-lows / scales), 0, levels).astype(np.int64)
+    if scales.ndim:
+        return Encoding(tuple(scales.tolist()), tuple(zero_points.tolist()), bits)
+    return Encoding(scales.item(), zero_points.item(), bits)
 
 
 def quantized_tensors(model: onnx.ModelProto) -> list[str]:
@@ -180,13 +186,13 @@ class _Writer:
         code = self.encodings[name]
         kind, domain = (np.uint8, "") if code.bits == 8 else (np.uint16, "com.microsoft")
         pair = [
-            self._constant(f"{name}/quant_scale", np.float32(code.scale)),
-            self._constant(f"{name}/quant_zero_point", kind(code.zero_point)),
+            self._constant(f"{name}/quant_scale", np.asarray(code.scale, np.float32)),
+            self._constant(f"{name}/quant_zero_point", np.asarray(code.zero_point, kind)),
         ]
         quantized = f"{name}/q"
         self.nodes += [
-            helper.make_node("QuantizeLinear", [source, *pair], [quantized], f"{name}/Q", domain=domain),
-            helper.make_node("DequantizeLinear", [quantized, *pair], [result], f"{name}/DQ", domain=domain),
+            helper.make_node("QuantizeLinear", [source, *pair], [quantized], f"{name}/Q", domain=domain, axis=1),
+            helper.make_node("DequantizeLinear", [quantized, *pair], [result], f"{name}/DQ", domain=domain, axis=1),
         ]
 
     def _quantize_kernel(self, node: onnx.NodeProto, copy: onnx.NodeProto) -> None:
@@ -201,12 +207,14 @@ class _Writer:
             copy.input[1] = self._dequantized(name, integers, scales, axis, domain)
             return
         features = kernel.shape[axis]
+        # Channels with scales of their own feed depthwise layers only, each its own run of features.
+        read = np.repeat(np.atleast_1d(behind.scale), features // np.size(behind.scale))
         # A grouped deconvolution repeats its scales for every group; a bias of one element is for all features.
         bias = self.source.constant(node.input[2]).astype(np.float64).reshape(-1)
         peaks = np.max(np.abs(np.resize(bias, (-(-bias.size // features), features))), axis=0)
-        integers, scales = quantize_kernel(kernel, axis, bits, peaks / BIAS_LIMIT / behind.scale, steps)
+        integers, scales = quantize_kernel(kernel, axis, bits, peaks / BIAS_LIMIT / read, steps)
         copy.input[1] = self._dequantized(name, integers, scales, axis, "")
-        units = np.resize(scales.astype(np.float64), bias.size) * behind.scale
+        units = np.resize(scales * read, bias.size)
         whole = np.clip(np.rint(bias / units), -BIAS_LIMIT, BIAS_LIMIT).astype(np.int32)
         copy.input[2] = self._dequantized(node.input[2], whole, units.astype(np.float32), 0, "")
 
