@@ -1,13 +1,17 @@
 """What an emulator's HAR holds, read and written in one place.
 
 The rule: everything that a runner needs to go on, in another process and on another machine, lies in the archive.
-Weights are in it once, in the graph that computes with them, and not in the vendor's `.npz` as well.
+Weights are in it once, and not in the vendor's `.npz` as well: in the graph that computes with them, or, of a network
+that keeps large ones outside its graph, in a member beside it, `.weights`. There the graph names them as ONNX names
+external data, so that the two members, unpacked, are a plain ONNX model.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +22,10 @@ from hefjoin.emulator import exceptions, hn
 from hefjoin.emulator.exposed_definitions import States
 from hefjoin.emulator.join import Network
 from hefjoin.emulator.quantize import Encoding
+from hefjoin.emulator.weights import Weight, leave, mapped, weight_of
+from hefjoin.errors import InputError
 from hefjoin.formats import har as har_file
+from hefjoin.formats import onnx_weights
 from hefjoin.formats.model_script import Script
 from hefjoin.formats.model_script import parse as parse_script
 
@@ -30,7 +37,10 @@ RESOLVED_SCRIPT = ".auto.alls"
 
 OWN_FORMAT = 2
 """Raised when `.emulator.json` changes."""
-LARGE_BYTES = 1 << 31
+WEIGHTS = har_file.WEIGHTS_SUFFIX
+ALIGNMENT = 64
+"""Of each constant in that member, in bytes."""
+GRAPH_LIMIT_BYTES = 1 << 31
 
 
 @dataclass(frozen=True)
@@ -69,14 +79,16 @@ def read(path: Path) -> Archived:
     has_script = f"{found.model_name}{SCRIPT}" in found.members
     is_quantized = state in (States.QUANTIZED_MODEL, States.COMPILED_MODEL)
     is_compiled = state is States.COMPILED_MODEL
+    model = _graph(path, NATIVE_GRAPH)
     network = Network(
-        model=_graph(path, NATIVE_GRAPH),
+        model=model,
         hn=json.loads(har_file.read_member(path, ".hn" if state is States.HAILO_MODEL else NATIVE_HN)),
         merged=own["merged_inputs"],
         optimized_by=parse_script(own["optimized_by"]),
         quantized=_graph(path, QUANTIZED_GRAPH) if is_quantized else None,
         encodings={name: Encoding(**code) for name, code in own["encodings"].items()},
         statistics=own["statistics"],
+        weights=_weights(path, model, f"{found.model_name}{WEIGHTS}"),
     )
     return Archived(
         state=state,
@@ -84,7 +96,7 @@ def read(path: Path) -> Archived:
         network=network,
         script=_script(path, SCRIPT) if has_script else Script(),
         files=own["files"],
-        hef=har_file.read_member(path, HEF, LARGE_BYTES) if is_compiled else None,
+        hef=har_file.read_member(path, HEF, GRAPH_LIMIT_BYTES) if is_compiled else None,
         compiled_by=_script(path, RESOLVED_SCRIPT) if is_compiled else Script(),
     )
 
@@ -109,10 +121,10 @@ def write(path: Path, held: Archived, view: hn.Hn) -> None:
         "statistics": network.statistics,
         "encodings": {name: asdict(code) for name, code in network.encodings.items()},
     }
-    members: dict[str, bytes | Path] = {
-        NATIVE_GRAPH: network.model.SerializeToString(),
+    members: dict[str, bytes | Path | har_file.Chunked] = {
         OWN_STATE: json.dumps(own, sort_keys=True).encode(),
     }
+    members |= _graph_and_weights(network)
     if held.script.commands:
         members[SCRIPT] = str(held.script).encode()
     if held.state is not States.HAILO_MODEL:
@@ -131,8 +143,53 @@ def write(path: Path, held: Archived, view: hn.Hn) -> None:
 
 
 def _graph(path: Path, suffix: str) -> onnx.ModelProto:
-    return onnx.load_from_string(har_file.read_member(path, suffix, LARGE_BYTES))
+    return onnx.load_from_string(har_file.read_member(path, suffix, GRAPH_LIMIT_BYTES))
 
 
 def _script(path: Path, suffix: str) -> Script:
     return parse_script(har_file.read_member(path, suffix).decode())
+
+
+def _graph_and_weights(network: Network) -> dict[str, bytes | har_file.Chunked]:
+    """Return the members of a native graph; what several constants share is written once."""
+    if not network.weights:
+        return {NATIVE_GRAPH: network.model.SerializeToString()}
+    model = onnx.ModelProto()
+    model.CopyFrom(network.model)
+    chunks: list[Iterable[bytes]] = []
+    places: dict[tuple[int, int, int], int] = {}
+    end = 0
+    for tensor in model.graph.initializer:
+        if (weight := network.weights.get(tensor.name)) is None:
+            continue
+        same = (id(weight.source), weight.offset, weight.size_bytes)
+        if same not in places:
+            padding = -end % ALIGNMENT
+            places[same] = end + padding
+            chunks += [[bytes(padding)] if padding else [], weight.chunks()]
+            end = places[same] + weight.size_bytes
+        leave(tensor, f"{network.hn['name']}{WEIGHTS}", places[same], weight.size_bytes)
+    return {NATIVE_GRAPH: model.SerializeToString(), WEIGHTS: har_file.Chunked(end, chain.from_iterable(chunks))}
+
+
+def _weights(path: Path, model: onnx.ModelProto, member: str) -> dict[str, Weight]:
+    """Return the constants that lie in the archive beside their graph, which is told so in place."""
+    outside = list(onnx_weights.tensors(model))
+    if not outside:
+        return {}
+    begin, size_bytes = har_file.member_place(path, WEIGHTS)
+    source = mapped(path)
+    found = {}
+    for tensor in outside:
+        try:
+            where = onnx_weights.place(tensor)
+        except ValueError as error:
+            raise InputError(f"{path}: {error}; {har_file.PARSE_AGAIN}") from error
+        if where.location != member or where.offset + where.size_bytes > size_bytes:
+            raise InputError(
+                f"{path}: {where.location}: tensor {tensor.name!r} takes {where.size_bytes:,} bytes from byte "
+                f"{where.offset:,} on, {member} has {size_bytes:,}; {har_file.PARSE_AGAIN}"
+            )
+        found[tensor.name] = weight_of(tensor, source, begin + where.offset)
+        leave(tensor)
+    return found

@@ -40,6 +40,7 @@ from hefjoin.emulator.plan import Plan, after_optimization, plan
 from hefjoin.emulator.quantize import Encoding, quantized_tensors
 from hefjoin.emulator.script_view import modified, with_host_steps
 from hefjoin.emulator.translate import translate
+from hefjoin.emulator.weights import Weight, Weights, arrays
 from hefjoin.errors import InputError, SpecError
 from hefjoin.formats.model_script import Script
 from hefjoin.formats.model_script import parse as parse_script
@@ -99,6 +100,8 @@ class ClientRunner:
         self.hw_arch = hw_arch or "hailo8"
         self.state = States.UNINITIALIZED
         self._model = onnx.ModelProto()
+        self._weights: dict[str, Weight] = {}
+        """The large constants of the model that stay in their files."""
         self._hn: hn.Hn = {}
         self._script = Script()
         self._optimized_by = Script()
@@ -130,7 +133,8 @@ class ClientRunner:
             raise exceptions.InvalidArgumentsException(f"net_name {net_name!r} must be a name without `/`")
         say(f"Translation started on ONNX model {net_name}")
         translated = translate(Path(model), net_name, start_node_names or (), end_node_names or (), net_input_shapes)
-        self._model, self._hn = translated.model, hn.build(translated, net_name)
+        self._model, self._weights = translated.model, translated.weights
+        self._hn = hn.build(translated, net_name)
         self.state = States.HAILO_MODEL
         inputs = [f"'{layer['original_names'][0]}': '{name}'" for name, layer in hn.input_layers(self._hn).items()]
         ends = [f"'{layer['original_names'][0]}'" for layer in hn.output_layers(self._hn).values()]
@@ -196,12 +200,19 @@ class ClientRunner:
 
     def _network(self) -> Network:
         return Network(
-            self._model, self._hn, self._merged, self._optimized_by, self._quantized, self._encodings, self._statistics
+            model=self._model,
+            hn=self._hn,
+            merged=self._merged,
+            optimized_by=self._optimized_by,
+            quantized=self._quantized,
+            encodings=self._encodings,
+            statistics=self._statistics,
+            weights=self._weights,
         )
 
     def _take(self, network: Network) -> None:
         self._model, self._hn, self._merged, self._optimized_by = network[:4]
-        self._quantized, self._encodings, self._statistics = network[4:]
+        self._quantized, self._encodings, self._statistics, self._weights = network[4:]
 
     @in_state(*LOADED)
     def load_model_script(self, model_script: str | Path | None, append: bool = False) -> None:
@@ -311,8 +322,9 @@ class ClientRunner:
         """Prepare one form of the network for `infer`."""
         if not isinstance(inference_context, InferenceContext):
             raise exceptions.InvalidArgumentsException(f"{inference_context!r} is no InferenceContext")
+        outside: Weights = {}
         if inference_context is InferenceContext.SDK_NATIVE:
-            model = self._model
+            model, outside = self._model, self._weights
         elif inference_context is InferenceContext.SDK_FP_OPTIMIZED and self.state is not States.HAILO_MODEL:
             model = with_host_side(self._fp_graph(self._optimized_by), self._plan(self._optimized_by).host_steps)
         elif inference_context is InferenceContext.SDK_QUANTIZED and self._quantized is not None:
@@ -321,7 +333,7 @@ class ClientRunner:
             raise exceptions.InvalidStateException(
                 f"{inference_context} needs an optimized model, the runner is in {self.state.value}"
             )
-        context = Context(inference_context, open_session(model.SerializeToString()), model)
+        context = Context(inference_context, open_session(model.SerializeToString(), weights=arrays(outside)), model)
         try:
             yield context
         finally:
@@ -402,4 +414,4 @@ class ClientRunner:
             say(f"Not emulated, kept for the real compiler: {text}", "warning")
 
     def _fp_graph(self, script: Script) -> onnx.ModelProto:
-        return fp_optimize(self._model, self._plan(script).modifications)
+        return fp_optimize(self._model, self._plan(script).modifications, self._weights)
