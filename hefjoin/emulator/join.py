@@ -18,9 +18,9 @@ from hefjoin.emulator.exposed_definitions import JoinAction
 from hefjoin.emulator.graph import constants_to_initializers, name_nodes, rename_tensors
 from hefjoin.emulator.joined_script import as_part
 from hefjoin.emulator.quantize import Encoding
+from hefjoin.emulator.weights import INLINE_LIMIT_BYTES, Weight, inline_bytes, take_large
 from hefjoin.emulator.wiring import Side, Wiring, wiring
 from hefjoin.formats.model_script import Script
-from hefjoin.formats.onnx_file import PROTOBUF_LIMIT_BYTES
 
 Rename = Callable[[str], str]
 
@@ -36,6 +36,8 @@ class Network(NamedTuple):
     quantized: onnx.ModelProto | None
     encodings: dict[str, Encoding]
     statistics: dict[str, list[float]]
+    weights: dict[str, Weight]
+    """The large constants of `model` that are not in it."""
 
 
 def renamed(network: Network, names: Mapping[str, str] | str | None) -> Network:
@@ -58,6 +60,7 @@ def renamed(network: Network, names: Mapping[str, str] | str | None) -> Network:
         quantized=_renamed_model(network.quantized, rename) if network.quantized is not None else None,
         encodings={rename(name): code for name, code in network.encodings.items()},
         statistics={rename(name): values for name, values in network.statistics.items()},
+        weights={rename(name): weight for name, weight in network.weights.items()},
     )
 
 
@@ -103,11 +106,12 @@ def join(first: Network, second: Network, action: JoinAction, details: Mapping[s
         exceptions.InvalidArgumentsException: Scopes overlap, layers do not fit together, or the network is too large.
     """
     _refuse_overlap(first.hn, second.hn)
-    _refuse_too_large(first.model, second.model)
+    weights = {**first.weights, **second.weights, **_taken_out(first.model, second.model)}
     wired = wiring(Side(first.model, first.hn), Side(second.model, second.hn), action, details)
     joined = _join_hn(first.hn, second.hn, wired)
     quantized = None
     if first.quantized is not None and second.quantized is not None:
+        _refuse_too_large(first.quantized, second.quantized)
         quantized = _merged((first.quantized, first.hn), (second.quantized, second.hn), wired, joined["name"])
     shared = {gone: source.layer for gone, source in wired.sources.items() if not source.output_layer}
     moved = {gone: shared.get(survivor, survivor) for gone, survivor in second.merged.items()}
@@ -119,6 +123,7 @@ def join(first: Network, second: Network, action: JoinAction, details: Mapping[s
         quantized=quantized,
         encodings={**first.encodings, **second.encodings},
         statistics={**first.statistics, **second.statistics},
+        weights=weights,
     )
 
 
@@ -141,12 +146,19 @@ def _refuse_overlap(first: hn.Hn, second: hn.Hn) -> None:
         )
 
 
+def _taken_out(*models: onnx.ModelProto) -> dict[str, Weight]:
+    """Take the large constants out of graphs that are too large to be one, in place, and return them."""
+    if sum(map(inline_bytes, models)) <= INLINE_LIMIT_BYTES:
+        return {}
+    return {name: weight for model in models for name, weight in take_large(model).items()}
+
+
 def _refuse_too_large(first: onnx.ModelProto, second: onnx.ModelProto) -> None:
-    sizes = first.ByteSize(), second.ByteSize()
-    if sum(sizes) > PROTOBUF_LIMIT_BYTES:
+    sizes = inline_bytes(first), inline_bytes(second)
+    if sum(sizes) > INLINE_LIMIT_BYTES:
         raise exceptions.InvalidArgumentsException(
-            f"the networks take {sizes[0]:,} and {sizes[1]:,} bytes; a joined one may take {PROTOBUF_LIMIT_BYTES:,}, "
-            "the most that an ONNX graph holds with its weights"
+            f"the quantized networks have {sizes[0]:,} and {sizes[1]:,} bytes of weights; a joined one may have "
+            f"{INLINE_LIMIT_BYTES:,}, the most that one ONNX graph holds"
         )
 
 

@@ -132,7 +132,7 @@ class Parse(Stage[Network]):
         """Yield the start and end nodes that the file does not have; the SDK is not started for these."""
         if not (self.start_nodes or self.end_nodes):
             return
-        graph = onnx_file.load(model, external_data=False).graph
+        graph = onnx_file.load(model).graph
         nodes = [node.name for node in graph.node]
         if not all(nodes) or not nodes:
             return  # only the SDK knows what it calls them

@@ -158,26 +158,3 @@ class TestRefused:
         model = network([*nodes, node("If", "is", "y", **bodies)], W)
         with pytest.raises(exceptions.ParsingWithRecommendationException, match="op /y: If operation is unsupported"):
             runners.parsed(model, tmp_path)
-
-    def test_a_local_function_is_refused_when_it_is_parsed(self, tmp_path: Path) -> None:
-        opsets = [helper.make_opsetid("", 17)]
-        body = helper.make_function(
-            "local", "twice", ["i"], ["o"], [helper.make_node("Add", ["i", "i"], ["o"])], opsets
-        )
-        model = network([conv("x", "a", "c"), helper.make_node("twice", ["a"], ["y"], "/y", domain="local")], W)
-        model.functions.append(body)
-        model.opset_import.append(helper.make_opsetid("local", 1))
-        with pytest.raises(
-            exceptions.ParsingWithRecommendationException, match=r"op /y: local\.twice operation is unsup"
-        ):
-            runners.parsed(model, tmp_path)
-
-    def test_two_networks_that_are_too_large_together_are_refused_with_their_sizes(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        left, right = (runners.parsed(graphs.small_net(), tmp_path, name) for name in "ab")
-        limit = left._model.ByteSize() + right._model.ByteSize() - 1
-        monkeypatch.setattr(joining, "PROTOBUF_LIMIT_BYTES", limit)
-        with pytest.raises(exceptions.InvalidArgumentsException, match=rf"bytes; a joined one may take {limit:,}"):
-            left.join(right)
-        assert left.model_name == "a"
