@@ -9,7 +9,7 @@ external data, so that the two members, unpacked, are a plain ONNX model.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from itertools import chain
 from pathlib import Path
@@ -35,7 +35,7 @@ NATIVE_HN, SCRIPT, HEF = ".native.hn", ".alls", ".hef"
 RESOLVED_SCRIPT = ".auto.alls"
 """What the compiler decided, as a script; nothing is placed here, so it says what was asked for."""
 
-OWN_FORMAT = 2
+OWN_FORMAT = 3
 """Raised when `.emulator.json` changes."""
 WEIGHTS = har_file.WEIGHTS_SUFFIX
 ALIGNMENT = 64
@@ -86,7 +86,7 @@ def read(path: Path) -> Archived:
         merged=own["merged_inputs"],
         optimized_by=parse_script(own["optimized_by"]),
         quantized=_graph(path, QUANTIZED_GRAPH) if is_quantized else None,
-        encodings={name: Encoding(**code) for name, code in own["encodings"].items()},
+        encodings={name: _encoding(code) for name, code in own["encodings"].items()},
         statistics=own["statistics"],
         weights=_weights(path, model, f"{found.model_name}{WEIGHTS}"),
     )
@@ -99,6 +99,11 @@ def read(path: Path) -> Archived:
         hef=har_file.read_member(path, HEF, GRAPH_LIMIT_BYTES) if is_compiled else None,
         compiled_by=_script(path, RESOLVED_SCRIPT) if is_compiled else Script(),
     )
+
+
+def _encoding(numbers: Mapping[str, Any]) -> Encoding:
+    """Return an encoding from JSON, which has lists where channels are encoded apart."""
+    return Encoding(**{key: tuple(value) if isinstance(value, list) else value for key, value in numbers.items()})
 
 
 def write(path: Path, held: Archived, view: hn.Hn) -> None:

@@ -16,7 +16,6 @@ from dataclasses import dataclass, field
 
 import onnx
 
-from hefjoin.emulator import own_scales
 from hefjoin.emulator.bias import correct_bias
 from hefjoin.emulator.calibrate import Ranges, least_error_range, least_error_ranges, percentile_range
 from hefjoin.emulator.compress import four_bit_layers
@@ -32,6 +31,7 @@ from hefjoin.emulator.quantize import (
     activation_bits,
     encodings,
     kernel_bits,
+    outputs_by_feature,
     quantized_tensors,
 )
 from hefjoin.emulator.reconstruct import reconstruct
@@ -93,7 +93,7 @@ def optimize(model: onnx.ModelProto, feeds: Feeds, plan: Plan, known: Ranges) ->
     with algorithm("Statistics Collector"):
         seen = _observe(model, feeds, count, apart, is_equalized=plan.equalization is not False)
     modes = _modes(model, seen, plan.modes, effective.four_bit_share)
-    equalized = _equalize(model, seen, modes, apart) if plan.equalization is not False else {}
+    equalized = _equalize(model, seen, modes) if plan.equalization is not False else {}
     bits = activation_bits(model, modes)
     ranges = {
         name: least_error_ranges(seen[name], count_bits)
@@ -111,9 +111,7 @@ def optimize(model: onnx.ModelProto, feeds: Feeds, plan: Plan, known: Ranges) ->
 
 def _apart(model: onnx.ModelProto, plan: Plan) -> set[str]:
     """Return the tensors whose channels are encoded apart; a range that the script gives is for all of them."""
-    found = own_scales.into_depthwise(model) if plan.equalization is not False else []
-    found += own_scales.of_outputs(model) if plan.output_encoding_vector else []
-    return {name for name in found if name not in plan.clipping}
+    return {name for name in outputs_by_feature(model) if plan.output_encoding_vector and name not in plan.clipping}
 
 
 def _observe(
@@ -130,12 +128,9 @@ def _observe(
     return observe(model, wishes, feeds.frames(count), progress)
 
 
-def _equalize(
-    model: onnx.ModelProto, seen: dict[str, Observation], modes: Mapping[str, Mode], apart: Collection[str]
-) -> Factors:
+def _equalize(model: onnx.ModelProto, seen: dict[str, Observation], modes: Mapping[str, Mode]) -> Factors:
     with algorithm("Layer Equalization"):
         found = factors(model, seen, kernel_bits(model, modes))
-        found = {name: factor for name, factor in found.items() if name not in apart}
         equalize(model, found)
         seen |= {name: seen[name].divided(factor) for name, factor in found.items()}
     return found

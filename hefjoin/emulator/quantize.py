@@ -2,8 +2,8 @@
 
 The rules:
 
-1. Activations: unsigned; the range always holds zero, and zero maps to zero. One scale and zero point per tensor, or
-   one for each of its channels where `hefjoin.emulator.own_scales` says that the chip can have them apart.
+1. Activations: unsigned, one scale and zero point per tensor; the range always holds zero, and zero maps to zero. An
+   output may have one for each feature (`output_encoding_vector`); a HEF has room for them, HailoRT's extension 25.
 2. Kernels: signed, symmetric, one scale per output feature. Bias: 32 bits at the product of both scales; where a
    feature's kernel is so small that its bias would not fit (a pruned one), the kernel's scale gives way.
 3. A layer that only moves values (max pooling, slicing, nearest resize) keeps its input's scale.
@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import onnx
@@ -25,7 +26,7 @@ from onnx import helper, numpy_helper
 
 from hefjoin.emulator.calibrate import Ranges
 from hefjoin.emulator.graph import Array, Graph, attributes, remove_unused
-from hefjoin.emulator.layers import VIEWS, WEIGHTED_OPS, Layer, find_layers
+from hefjoin.emulator.layers import VIEWS, WEIGHTED, WEIGHTED_OPS, Layer, find_layers
 
 MOVES_ONLY = frozenset(
     {"maxpool", "format_conversion", "slice", "feature_splitter", "depth_to_space", "space_to_depth"}
@@ -78,6 +79,20 @@ def quantized_tensors(model: onnx.ModelProto) -> list[str]:
     for layer in find_layers(model):
         names += layer.outputs
     return names
+
+
+def outputs_by_feature(model: onnx.ModelProto) -> list[str]:
+    """Return the outputs that the host alone reads, and whose axis 1 is the features of the kernel that makes them."""
+    graph = Graph(model)
+    found = []
+    for layer in find_layers(model):
+        name, shape = layer.outputs[0], graph.shapes.get(layer.main.output[0], ())
+        final = graph.shapes.get(name, ())
+        is_turned = any(node.op_type == "Transpose" for node in layer.nodes)
+        has_features = {len(shape), len(final)} <= {2, 4} and shape[1] == final[1] and not is_turned
+        if layer.type in WEIGHTED and has_features and name in graph.outputs and graph.readers(name) == 1:
+            found.append(name)
+    return found
 
 
 def activation_bits(model: onnx.ModelProto, modes: Mapping[str, Mode]) -> dict[str, int]:
@@ -184,15 +199,40 @@ class _Writer:
 
     def _quantize_dequantize(self, source: str, name: str, result: str) -> None:
         code = self.encodings[name]
-        kind, domain = (np.uint8, "") if code.bits == 8 else (np.uint16, "com.microsoft")
-        pair = [
-            self._constant(f"{name}/quant_scale", np.asarray(code.scale, np.float32)),
-            self._constant(f"{name}/quant_zero_point", np.asarray(code.zero_point, kind)),
+        if isinstance(code.scale, tuple):
+            self._by_channel(source, name, result, code)
+        else:
+            self._pair(source, name, result, np.float32(code.scale), code.zero_point, code.bits)
+
+    def _by_channel(self, source: str, name: str, result: str, code: Encoding) -> None:
+        """Scale and shift around a pair of scale 1: ORT 1.32 fuses a convolution with a pair of lists, then refuses it."""
+        column = (-1, *[1] * (len(self.source.shapes[name]) - 2))
+        scales = self._constant(f"{name}/quant_scale", np.float32(code.scale).reshape(column))
+        zero_points = self._constant(f"{name}/quant_zero_point", np.float32(code.zero_point).reshape(column))
+        within, levels, centred = (f"{name}/{part}" for part in ("steps", "levels", "centred"))
+        self.nodes += [
+            helper.make_node("Div", [source, scales], [within], within),
+            helper.make_node("Round", [within], [f"{within}/whole"], f"{within}/whole"),
+            helper.make_node("Add", [f"{within}/whole", zero_points], [f"{within}/shifted"], f"{within}/shifted"),
+        ]
+        self._pair(f"{within}/shifted", name, levels, np.float32(1), 0, code.bits, "unit")
+        self.nodes += [
+            helper.make_node("Sub", [levels, zero_points], [centred], centred),
+            helper.make_node("Mul", [centred, scales], [result], f"{name}/real"),
+        ]
+
+    def _pair(
+        self, source: str, name: str, result: str, scale: np.float32, zero_point: Any, bits: int, how: str = "quant"
+    ) -> None:
+        kind, domain = (np.uint8, "") if bits == 8 else (np.uint16, "com.microsoft")
+        numbers = [
+            self._constant(f"{name}/{how}_scale", scale),
+            self._constant(f"{name}/{how}_zero_point", kind(zero_point)),
         ]
         quantized = f"{name}/q"
         self.nodes += [
-            helper.make_node("QuantizeLinear", [source, *pair], [quantized], f"{name}/Q", domain=domain, axis=1),
-            helper.make_node("DequantizeLinear", [quantized, *pair], [result], f"{name}/DQ", domain=domain, axis=1),
+            helper.make_node("QuantizeLinear", [source, *numbers], [quantized], f"{name}/Q", domain=domain),
+            helper.make_node("DequantizeLinear", [quantized, *numbers], [result], f"{name}/DQ", domain=domain),
         ]
 
     def _quantize_kernel(self, node: onnx.NodeProto, copy: onnx.NodeProto) -> None:
@@ -207,14 +247,12 @@ class _Writer:
             copy.input[1] = self._dequantized(name, integers, scales, axis, domain)
             return
         features = kernel.shape[axis]
-        # Channels with scales of their own feed depthwise layers only, each its own run of features.
-        read = np.repeat(np.atleast_1d(behind.scale), features // np.size(behind.scale))
         # A grouped deconvolution repeats its scales for every group; a bias of one element is for all features.
         bias = self.source.constant(node.input[2]).astype(np.float64).reshape(-1)
         peaks = np.max(np.abs(np.resize(bias, (-(-bias.size // features), features))), axis=0)
-        integers, scales = quantize_kernel(kernel, axis, bits, peaks / BIAS_LIMIT / read, steps)
+        integers, scales = quantize_kernel(kernel, axis, bits, peaks / BIAS_LIMIT / behind.scale, steps)
         copy.input[1] = self._dequantized(name, integers, scales, axis, "")
-        units = np.resize(scales * read, bias.size)
+        units = np.resize(scales.astype(np.float64), bias.size) * behind.scale
         whole = np.clip(np.rint(bias / units), -BIAS_LIMIT, BIAS_LIMIT).astype(np.int32)
         copy.input[2] = self._dequantized(node.input[2], whole, units.astype(np.float32), 0, "")
 
