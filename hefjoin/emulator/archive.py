@@ -103,7 +103,8 @@ def read(path: Path) -> Archived:
 
 def _encoding(numbers: Mapping[str, Any]) -> Encoding:
     """Return an encoding from JSON, which has lists where channels are encoded apart."""
-    return Encoding(**{key: tuple(value) if isinstance(value, list) else value for key, value in numbers.items()})
+    scale, zero_point = (tuple(n) if isinstance(n, list) else n for n in (numbers["scale"], numbers["zero_point"]))
+    return Encoding(scale, zero_point, numbers["bits"])
 
 
 def write(path: Path, held: Archived, view: hn.Hn) -> None:

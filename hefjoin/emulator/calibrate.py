@@ -24,7 +24,7 @@ SHARES = 128
 WORTH = 0.2
 """Of the error that the range of all values has; chosen on the networks of the benchmark, on its evaluation images."""
 RESERVE = 2.0
-"""Chosen on resnet-pair with output_encoding_vector, of 1, 2 and 4; on images like the calibration set it costs nothing."""
+"""Chosen of 1, 2 and 4 on resnet-pair's outputs; on images like those of the calibration set it costs nothing."""
 
 
 def least_error_range(seen: Observation, bits: int) -> tuple[float, float]:
@@ -41,8 +41,9 @@ def least_error_ranges(seen: Observation, bits: int) -> tuple[Array, Array]:
     extremes of a few values (an output of one value a frame) are no bound for those of the next frames.
     """
     assert seen.histogram is not None
-    channels = zip(seen.low, seen.high, seen.histogram.centers(), seen.histogram.counts, strict=True)
-    ends = np.array([tightened(float(low), float(high), *counted, bits) for low, high, *counted in channels])
+    lows, highs = seen.low.tolist(), seen.high.tolist()
+    counted = zip(lows, highs, seen.histogram.centers(), seen.histogram.counts, strict=True)
+    ends = np.array([tightened(low, high, values, counts, bits) for low, high, values, counts in counted])
     reserve = RESERVE / np.sqrt(max(seen.histogram.seen, 1)) * (ends[:, 1] - ends[:, 0])
     return np.maximum(ends[:, 0] - reserve, np.min(seen.low)), np.minimum(ends[:, 1] + reserve, np.max(seen.high))
 

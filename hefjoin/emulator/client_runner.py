@@ -20,6 +20,7 @@ import onnx
 from hefjoin.emulator import archive, exceptions, hn
 from hefjoin.emulator import compile as compiling
 from hefjoin.emulator import optimize as optimizing
+from hefjoin.emulator.calibrate import Ranges
 from hefjoin.emulator.equalize import Factors, equalize
 from hefjoin.emulator.exposed_definitions import (
     SUPPORTED_HW_ARCHS,
@@ -276,7 +277,7 @@ class ClientRunner:
         model = self._fp_graph(self._script)
         feeds = Feeds(model, calib_data)
         # A camera's bytes are sent to the chip as they are.
-        known = dict.fromkeys(hn.input_layers(self._hn), (0.0, 255.0)) if feeds.is_uint8 else {}
+        known: Ranges = dict.fromkeys(hn.input_layers(self._hn), (0.0, 255.0)) if feeds.is_uint8 else {}
         found = optimizing.optimize(model, feeds, script, known)
         self._quantized, self._encodings = found.model, found.encodings
         self._statistics = {f"{name}{EQUALIZED}": factor.tolist() for name, factor in found.equalized.items()}

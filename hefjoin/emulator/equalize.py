@@ -19,7 +19,7 @@ Source: Nagel et al. 2019 (arXiv 1906.04721), section 4.1; s_c as in Xiao et al.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -107,8 +107,10 @@ def factors(model: onnx.ModelProto, seen: Mapping[str, Observation], bits: Mappi
     graph = Graph(model)
     found: Factors = {}
     for seam in seams(model):
+        if not np.any((seen[seam.tensor].low, seen[seam.tensor].high)):
+            continue
         if seam.is_depthwise:
-            found |= {seam.tensor: factor for factor in _level(seen[seam.tensor])}
+            found[seam.tensor] = _levelling(seen[seam.tensor])
             continue
         kernels = [_by_input(graph.constant(n.input[1]), attributes(n).get("group", 1)) for n in seam.behind]
         tops = [(1 << (bits[node.input[1]] - 1)) - 1 for node in seam.behind]
@@ -118,12 +120,10 @@ def factors(model: onnx.ModelProto, seen: Mapping[str, Observation], bits: Mappi
     return found
 
 
-def _level(seen: Observation) -> Iterator[Array]:
-    """Yield what brings all channels to one width; nothing where they hold only zeros."""
+def _levelling(seen: Observation) -> Array:
+    """Return what brings all channels to one width, about the zero point that wastes the fewest levels."""
     low, high = (np.asarray(ends, np.float64) for ends in (np.minimum(seen.low, 0), np.maximum(seen.high, 0)))
-    if not (width := high - low).any():
-        return
-    high = np.maximum(high, low + LEAST_SHARE * width.max())
+    high = np.maximum(high, low + LEAST_SHARE * np.max(high - low))
     zero_point = np.arange(LEVELS + 1)[:, np.newaxis]
     with np.errstate(divide="ignore", invalid="ignore"):
         below, above = -low / zero_point, high / (LEVELS - zero_point)
@@ -131,14 +131,13 @@ def _level(seen: Observation) -> Iterator[Array]:
     wasted = np.sum(np.square(steps / (high - low)), axis=1)
     factor = steps[np.argmin(wasted)]
     peak = np.maximum(-low, high)
-    yield (factor * np.max(peak / factor) / peak.max()).astype(np.float32)
+    levelling: Array = (factor * np.max(peak / factor) / peak.max()).astype(np.float32)
+    return levelling
 
 
 def _best(seen: Observation, kernels: Sequence[Array], tops: Sequence[int]) -> Array | None:
     assert seen.histogram is not None
     peak = np.maximum(np.abs(seen.low), np.abs(seen.high))
-    if not peak.any():
-        return None
     energy = seen.histogram.mean_square()
     weight = np.max([np.max(np.abs(kernel), axis=(1, 3)).reshape(-1) for kernel in kernels], axis=0)
     floored = [np.maximum(values, LEAST_SHARE * values.max(initial=1e-30)) for values in (peak, weight)]

@@ -130,13 +130,19 @@ def _mode(layer: Layer, modes: Mapping[str, Mode]) -> Mode:
 
 def encodings(model: onnx.ModelProto, ranges: Ranges, bits: Mapping[str, int]) -> dict[str, Encoding]:
     """Return the encoding of each tensor of `bits`, from its smallest and largest value in `ranges`."""
-    found = {
-        info.name: encoding(*ranges[info.name], bits[info.name]) for info in model.graph.input if info.name in bits
-    }
+    found: dict[str, Encoding] = {}
+
+    def encode(name: str) -> Encoding:
+        low, high = ranges[name]
+        return encoding(low, high, bits[name])
+
+    for info in model.graph.input:
+        if info.name in bits:
+            found[info.name] = encode(info.name)
     for layer in find_layers(model):
         kept = found.get(layer.inputs[0]) if _moves_only(layer) else None
         for name in layer.outputs:
-            found[name] = kept or encoding(*ranges[name], bits[name])
+            found[name] = kept or encode(name)
     return found
 
 
@@ -205,10 +211,13 @@ class _Writer:
             self._pair(source, name, result, np.float32(code.scale), code.zero_point, code.bits)
 
     def _by_channel(self, source: str, name: str, result: str, code: Encoding) -> None:
-        """Scale and shift around a pair of scale 1: ORT 1.32 fuses a convolution with a pair of lists, then refuses it."""
+        """Scale and shift around a pair of scale 1: ORT 1.32 fuses convolutions with pairs of lists, then refuses them.
+
+        Rounding comes before the shift, as in QuantizeLinear.
+        """
         column = (-1, *[1] * (len(self.source.shapes[name]) - 2))
-        scales = self._constant(f"{name}/quant_scale", np.float32(code.scale).reshape(column))
-        zero_points = self._constant(f"{name}/quant_zero_point", np.float32(code.zero_point).reshape(column))
+        scales = self._constant(f"{name}/quant_scale", np.array(code.scale, np.float32).reshape(column))
+        zero_points = self._constant(f"{name}/quant_zero_point", np.array(code.zero_point, np.float32).reshape(column))
         within, levels, centred = (f"{name}/{part}" for part in ("steps", "levels", "centred"))
         self.nodes += [
             helper.make_node("Div", [source, scales], [within], within),
