@@ -20,7 +20,7 @@ CALIBRATION, EVALUATION = 64, 128
 MASK = 0.3
 """Probability from which a place counts as text."""
 BY_FEATURE = "model_optimization_config(globals, output_encoding_vector=enabled)"
-"""Each of the 1,000 outputs of a ResNet with a scale of its own: with one for all, rounding them alone costs 36.7 dB."""
+"""Each of a ResNet's 1,000 outputs with its own scale: with one for all, rounding them alone costs 36.7 dB."""
 
 
 @dataclass(frozen=True)
