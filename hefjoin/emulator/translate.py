@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-from onnx import helper, inliner, numpy_helper, shape_inference, version_converter
+from onnx import helper, inliner, numpy_helper, shape_inference
 
 from hefjoin.emulator import exceptions
 from hefjoin.emulator.fold import fold
@@ -29,7 +29,7 @@ from hefjoin.emulator.graph import (
 )
 from hefjoin.emulator.layer_names import give_names
 from hefjoin.emulator.layers import Layer, find_layers, unsupported
-from hefjoin.emulator.weights import Weight, Weights, take_outside
+from hefjoin.emulator.weights import Weight, Weights, converted, take_outside
 from hefjoin.formats import onnx_file
 
 OPSET = 13
@@ -119,7 +119,7 @@ def _at_least_opset(model: onnx.ModelProto, weights: dict[str, Weight]) -> onnx.
     version = next((item.version for item in model.opset_import if item.domain in ("", "ai.onnx")), OPSET)
     if version >= OPSET:
         return model
-    model = version_converter.convert_version(model, OPSET)
+    model = converted(model, OPSET, weights)
     constants_to_initializers(model)
     name_nodes(model.graph)
     return fold(model, weights)

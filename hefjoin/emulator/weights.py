@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnx
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper, numpy_helper, version_converter
 
 from hefjoin.emulator import exceptions
 from hefjoin.errors import InputError
@@ -151,6 +151,15 @@ def leave(tensor: onnx.TensorProto, location: str = "outside", offset: int = 0, 
     for key, value in (("location", location), ("offset", str(offset)), ("length", str(length))):
         named.external_data.add(key=key, value=value)
     tensor.CopyFrom(named)
+
+
+def converted(model: onnx.ModelProto, opset: int, weights: Weights) -> onnx.ModelProto:
+    """Return the model at another opset; its constants outside stay there, which onnx 1.17 forgets."""
+    model = version_converter.convert_version(model, opset)
+    for tensor in model.graph.initializer:
+        if tensor.name in weights:
+            leave(tensor)
+    return model
 
 
 def fill(model: onnx.ModelProto, weights: Weights) -> None:
