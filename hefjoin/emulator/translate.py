@@ -224,9 +224,10 @@ def _refuse_unsupported(model: onnx.ModelProto, name: str, names: Container[str]
     bad = {node for _, node in refused}
     ends: list[str] = []
     for node in graph.nodes:
-        if node.name in bad or any(name in tainted for name in node.input):
+        read = [*node.input, *sorted(captured(node))]
+        if node.name in bad or any(name in tainted for name in read):
             tainted.update(node.output)
-            ends += [item for item in node.input if item not in tainted]
+            ends += [item for item in read if item not in tainted]
     ends += [item for item in graph.outputs if item not in tainted]
     nodes = dict.fromkeys(graph.producer[item].name for item in ends if item in graph.producer)
     raise exceptions.ParsingWithRecommendationException(name, refused, [node for node in nodes if node in names])

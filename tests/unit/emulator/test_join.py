@@ -163,6 +163,20 @@ def test_a_network_joins_itself_under_other_scopes(
         np.testing.assert_array_equal(got, exact)
 
 
+def test_a_network_may_be_there_three_times(tmp_path: Path) -> None:
+    path = graphs.save(graphs.small_net(), tmp_path)
+    runner = parsed(path, "net")
+    for scope in ("second", "third"):
+        runner.join(parsed(path, "net"), scope2_name=scope, join_action=SHARED)
+    assert runner.model_name == "joined_net_second_third"
+    frames = graphs.frames(2)
+    (exact,) = alone(path, frames)
+    found = runners.infer(runner, frames)
+    assert len(found) == 3
+    for got in found:
+        np.testing.assert_array_equal(got, exact)
+
+
 def test_three_networks_are_chained(tmp_path: Path) -> None:
     paths = [graphs.save(graphs.small_net(seed, features=seed + 2), tmp_path, str(seed)) for seed in range(3)]
     runner, *others = (parsed(path, "net") for path in paths)
