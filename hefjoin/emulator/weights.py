@@ -175,9 +175,9 @@ def fill(model: onnx.ModelProto, weights: Weights) -> None:
             scopes[name.partition("/")[0]] += weight.size_bytes
         shares = ", ".join(f"{scope} {size:,}" for scope, size in scopes.items())
         raise exceptions.InvalidArgumentsException(
-            f"too large to be optimized: the network has {inside + outside:,} bytes of weights ({shares} of the large "
-            f"ones), the emulator optimizes and quantizes graphs of at most {INLINE_LIMIT_BYTES:,}, all that one ONNX "
-            "graph can hold"
+            f"{inside + outside:,} bytes of weights ({shares} of the large ones) are too many to be optimized; the "
+            f"emulator optimizes and quantizes networks of at most {INLINE_LIMIT_BYTES:,}, which is what one ONNX graph "
+            "holds"
         )
     for tensor in model.graph.initializer:
         if tensor.name in weights:

@@ -189,8 +189,8 @@ class TestTooLargeForOneGraph:
     @pytest.mark.parametrize("call", ["optimize", "optimize_full_precision"])
     def test_optimizing_is_refused_at_once_with_the_sizes(self, call: str, pair: ClientRunner) -> None:
         message = (
-            r"the network has 67,\d{3} bytes of weights \(a 33,632, b 33,632 of the large ones\), the emulator "
-            "optimizes and quantizes graphs of at most 60,000"
+            r"^67,\d{3} bytes of weights \(a 33,632, b 33,632 of the large ones\) are too many to be optimized; the "
+            "emulator optimizes and quantizes networks of at most 60,000"
         )
         with pytest.raises(exceptions.InvalidArgumentsException, match=message):
             getattr(pair, call)(np.zeros((1, 8, 8, 3), np.float32))
