@@ -176,8 +176,7 @@ def fill(model: onnx.ModelProto, weights: Weights) -> None:
         shares = ", ".join(f"{scope} {size:,}" for scope, size in scopes.items())
         raise exceptions.InvalidArgumentsException(
             f"{inside + outside:,} bytes of weights ({shares} of the large ones) are too many to be optimized; the "
-            f"emulator optimizes and quantizes networks of at most {INLINE_LIMIT_BYTES:,}, which is what one ONNX graph "
-            "holds"
+            f"emulator optimizes and quantizes networks of at most {INLINE_LIMIT_BYTES:,}, all that an ONNX graph holds"
         )
     for tensor in model.graph.initializer:
         if tensor.name in weights:
