@@ -72,11 +72,7 @@ def translate(
         exceptions.UnsupportedModelError: An input is open, no float32 or no image; an output is constant or has axes
             that the chip does not; start nodes leave a part of the graph without its input.
     """
-    model = onnx_file.load(path)
-    _inputs_without_initializers(model)
-    constants_to_initializers(model)
-    name_nodes(model.graph)
-    weights = take_outside(model, path)
+    model, weights = _loaded(path)
     names = {node.name for node in model.graph.node}
     if start_nodes or end_nodes:
         model = _cut(model, start_nodes, end_nodes)
@@ -94,6 +90,15 @@ def translate(
     except shape_inference.InferenceError as error:
         raise exceptions.UnsupportedModelError(f"the shapes in {path.name} contradict each other: {error}") from error
     return _named_after_layers(model, scope, weights)
+
+
+def _loaded(path: Path) -> tuple[onnx.ModelProto, dict[str, Weight]]:
+    """Return the model of a file, its constants as initializers and its nodes named, and the constants outside it."""
+    model = onnx_file.load(path)
+    _inputs_without_initializers(model)
+    constants_to_initializers(model)
+    name_nodes(model.graph)
+    return model, take_outside(model, path)
 
 
 def _inputs_without_initializers(model: onnx.ModelProto) -> None:

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hefjoin.emulator import JoinAction
 
 EXAMPLES = settings(
-    max_examples=25,
+    max_examples=20,
     deadline=None,
     derandomize=True,
     database=None,

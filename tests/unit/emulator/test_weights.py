@@ -90,6 +90,19 @@ def test_a_network_computes_what_its_file_does_with_its_weights_left_where_they_
     np.testing.assert_array_equal(got, exact if exact.ndim == 2 else exact.transpose(0, 2, 3, 1))
 
 
+@pytest.mark.parametrize("offset", [0, 3, 5000])
+def test_values_and_pieces_are_those_of_the_file_from_any_byte_on(
+    offset: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(weights, "PIECE_BYTES", 4096)
+    values = normal(50, 60)
+    (tmp_path / "data").write_bytes(bytes(offset) + values.tobytes() + b"behind")
+    weight = weights.Weight(weights.mapped(tmp_path / "data"), offset, values.dtype, values.shape)
+    assert weight.array().flags.aligned
+    np.testing.assert_array_equal(weight.array(), values)
+    assert b"".join(weight.chunks()) == values.tobytes()
+
+
 def test_a_weight_that_only_has_another_name_is_not_read(tmp_path: Path) -> None:
     found = translate(save_outside(shared_weight(), tmp_path), "net").weights
     kinds = {name.rpartition("::")[2]: type(weight.source) for name, weight in found.items()}
