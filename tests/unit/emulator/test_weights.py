@@ -55,9 +55,10 @@ def classifier(seed: int = 0, opset: int = 17) -> onnx.ModelProto:
 
 
 def shared_weight() -> onnx.ModelProto:
-    """One kernel read twice, the second time through an Identity, and once turned round."""
+    """One kernel read twice, the second time through two Identities, and once turned round."""
     nodes = [
-        node("Identity", "k", "k2"),
+        node("Identity", "k", "k1"),
+        node("Identity", "k1", "k2"),
         node("Conv", "x k", "a"),
         node("Conv", "a k2", "p"),
         node("Transpose", "k", "k3", perm=[1, 0, 2, 3]),
