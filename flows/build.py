@@ -73,7 +73,7 @@ def join_and_compile(spec: BuildSpec, store: str = STORE, sdk: Choice = "auto", 
     )
 
     fetched = fetch(site, spec)
-    parsing = [parse.submit(site, spec, model, fetched.models[model.name]) for model in spec.models]
+    parsing = [parse.submit(site, spec, model, fetched) for model in spec.models]
     parsed = dict(zip((model.name for model in spec.models), results(parsing), strict=True))
     networks = {name: outcome.value for name, outcome in parsed.items()}
     checked = check(site, spec, networks, fetched).result()

@@ -41,6 +41,8 @@ class Fetched(Record):
     """The sources of a build, by content."""
 
     models: dict[str, Ref]
+    weights: dict[str, dict[str, Ref]] = Field(default_factory=dict)
+    """Of models that keep weights in files beside them: those files, by model and by path below its folder."""
     calibration: FrameSource
     evaluation: FrameSource
     """The calibration set again where the spec names none: then the frames behind the calibration frames."""

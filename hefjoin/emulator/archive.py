@@ -65,17 +65,8 @@ def read(path: Path) -> Archived:
         exceptions.InvalidArgumentsException: The vendor's compiler or another emulator wrote it.
     """
     found = har_file.read(path)
-    if not found.is_emulated:
-        raise exceptions.InvalidArgumentsException(
-            f"{path.name} was made by DFC {found.sdk_version}; the emulator reads its own HARs only, "
-            "as the vendor's hold no executable graph"
-        )
+    own = _own_state(path, found)
     state = States(found.state)
-    own = json.loads(har_file.read_member(path, OWN_STATE))
-    if own.get("format") != OWN_FORMAT:
-        raise exceptions.InvalidArgumentsException(
-            f"{path.name} was written by another emulator ({found.sdk_version}); parse its model again"
-        )
     has_script = f"{found.model_name}{SCRIPT}" in found.members
     is_quantized = state in (States.QUANTIZED_MODEL, States.COMPILED_MODEL)
     is_compiled = state is States.COMPILED_MODEL
@@ -146,6 +137,20 @@ def write(path: Path, held: Archived, view: hn.Hn) -> None:
         hn=view,
         members=members,
     )
+
+
+def _own_state(path: Path, found: har_file.Har) -> dict[str, Any]:
+    if not found.is_emulated:
+        raise exceptions.InvalidArgumentsException(
+            f"{path.name} was made by DFC {found.sdk_version}; the emulator reads its own HARs only, "
+            "as the vendor's hold no executable graph"
+        )
+    own: dict[str, Any] = json.loads(har_file.read_member(path, OWN_STATE))
+    if own.get("format") != OWN_FORMAT:
+        raise exceptions.InvalidArgumentsException(
+            f"{path.name} was written by another emulator ({found.sdk_version}); parse its model again"
+        )
+    return own
 
 
 def _graph(path: Path, suffix: str) -> onnx.ModelProto:

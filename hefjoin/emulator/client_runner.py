@@ -7,12 +7,11 @@ does not have, raises. What cannot be known without the compiler (how many conte
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import wraps
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any
 
 import numpy as np
 import onnx
@@ -40,6 +39,7 @@ from hefjoin.emulator.noise import layer_noise
 from hefjoin.emulator.plan import Plan, after_optimization, plan
 from hefjoin.emulator.quantize import Encoding, quantized_tensors
 from hefjoin.emulator.script_view import modified, with_host_steps
+from hefjoin.emulator.states import LOADED, in_state
 from hefjoin.emulator.translate import translate
 from hefjoin.emulator.weights import Weight, Weights, arrays
 from hefjoin.errors import InputError, SpecError
@@ -51,8 +51,6 @@ from hefjoin.sessions import open_session
 EQUALIZED = "/equalization/factors"
 """Ends the key of the statistics that hold what a layer's channels were divided by."""
 
-Method = TypeVar("Method", bound=Callable[..., Any])
-
 
 @dataclass
 class Context:
@@ -61,27 +59,6 @@ class Context:
     infer_context: InferenceContext
     session: Any
     model: onnx.ModelProto
-
-
-def in_state(*allowed: States) -> Callable[[Method], Method]:
-    """Refuse a method in any state but the allowed ones."""
-
-    def guard(method: Method) -> Method:
-        @wraps(method)
-        def guarded(self: ClientRunner, *args: Any, **kwargs: Any) -> Any:
-            if self.state not in allowed:
-                wanted = " or ".join(state.value for state in allowed)
-                raise exceptions.InvalidStateException(
-                    f"{method.__name__} is allowed in state {wanted}, the runner is in {self.state.value}"
-                )
-            return method(self, *args, **kwargs)
-
-        return cast(Method, guarded)
-
-    return guard
-
-
-LOADED = (States.HAILO_MODEL, States.FP_OPTIMIZED_MODEL, States.QUANTIZED_MODEL, States.COMPILED_MODEL)
 
 
 class ClientRunner:

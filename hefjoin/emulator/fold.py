@@ -40,7 +40,7 @@ def _fold_once(model: onnx.ModelProto, weights: dict[str, Weight]) -> bool:
     folded = []
     for node in graph.nodes:
         names = [name for name in node.input if name]
-        if node.op_type == "Identity" and names[0] in weights:  # shared by several nodes: nothing is read
+        if node.op_type == "Identity" and names[0] in weights and graph.is_constant(names[0]):  # nothing is read
             model.graph.initializer.add().CopyFrom(graph.initializers[names[0]])
             model.graph.initializer[-1].name = node.output[0]
             weights[node.output[0]] = weights[names[0]]

@@ -11,14 +11,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import onnx
-from onnx import version_converter
 
 from hefjoin.emulator import exceptions, hn
 from hefjoin.emulator.exposed_definitions import JoinAction
 from hefjoin.emulator.graph import constants_to_initializers, name_nodes, rename_tensors
 from hefjoin.emulator.joined_script import as_part
 from hefjoin.emulator.quantize import Encoding
-from hefjoin.emulator.weights import INLINE_LIMIT_BYTES, Weight, inline_bytes, take_large
+from hefjoin.emulator.weights import INLINE_LIMIT_BYTES, Weight, Weights, converted, inline_bytes, take_large
 from hefjoin.emulator.wiring import Side, Wiring, wiring
 from hefjoin.formats.model_script import Script
 
@@ -112,11 +111,11 @@ def join(first: Network, second: Network, action: JoinAction, details: Mapping[s
     quantized = None
     if first.quantized is not None and second.quantized is not None:
         _refuse_too_large(first.quantized, second.quantized)
-        quantized = _merged((first.quantized, first.hn), (second.quantized, second.hn), wired, joined["name"])
+        quantized = _merged((first.quantized, first.hn), (second.quantized, second.hn), wired, joined["name"], {})
     shared = {gone: source.layer for gone, source in wired.sources.items() if not source.output_layer}
     moved = {gone: shared.get(survivor, survivor) for gone, survivor in second.merged.items()}
     return Network(
-        model=_merged((first.model, first.hn), (second.model, second.hn), wired, joined["name"]),
+        model=_merged((first.model, first.hn), (second.model, second.hn), wired, joined["name"], weights),
         hn=joined,
         merged={**first.merged, **moved, **shared},
         optimized_by=Script((*first.optimized_by.commands, *second.optimized_by.commands)),
@@ -165,10 +164,10 @@ def _refuse_too_large(first: onnx.ModelProto, second: onnx.ModelProto) -> None:
 Part = tuple[onnx.ModelProto, hn.Hn]
 
 
-def _merged(left: Part, right: Part, wired: Wiring, name: str) -> onnx.ModelProto:
+def _merged(left: Part, right: Part, wired: Wiring, name: str, weights: Weights) -> onnx.ModelProto:
     """Return one graph of two. What it computes is what both did."""
     wanted = max(_opset(model) for model, _ in (left, right))
-    model, other = (_converted(part, wanted, view["net_params"]["net_scopes"]) for part, view in (left, right))
+    model, other = (_converted(part, wanted, view["net_params"]["net_scopes"], weights) for part, view in (left, right))
     outputs = {
         layer: _copy(info)
         for part, view in ((model, left[1]), (other, right[1]))
@@ -208,7 +207,7 @@ def _copy(info: onnx.ValueInfoProto) -> onnx.ValueInfoProto:
     return copied
 
 
-def _converted(model: onnx.ModelProto, opset: int, scopes: Sequence[str]) -> onnx.ModelProto:
+def _converted(model: onnx.ModelProto, opset: int, scopes: Sequence[str], weights: Weights) -> onnx.ModelProto:
     """Return the model at another opset, with what the converter adds named under its first scope."""
     if _opset(model) == opset:
         return model
@@ -216,7 +215,7 @@ def _converted(model: onnx.ModelProto, opset: int, scopes: Sequence[str]) -> onn
     def scoped(name: str) -> str:
         return name if name.partition("/")[0] in scopes else f"{scopes[0]}/onnx::{name}"
 
-    model = version_converter.convert_version(model, opset)
+    model = converted(model, opset, weights)
     constants_to_initializers(model)
     name_nodes(model.graph)
     rename_tensors(model.graph, scoped)

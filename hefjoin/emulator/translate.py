@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-from onnx import helper, inliner, numpy_helper, shape_inference, version_converter
+from onnx import helper, inliner, numpy_helper, shape_inference
 
 from hefjoin.emulator import exceptions
 from hefjoin.emulator.fold import fold
@@ -29,7 +29,7 @@ from hefjoin.emulator.graph import (
 )
 from hefjoin.emulator.layer_names import give_names
 from hefjoin.emulator.layers import Layer, find_layers, unsupported
-from hefjoin.emulator.weights import Weight, Weights, take_outside
+from hefjoin.emulator.weights import Weight, Weights, converted, take_outside
 from hefjoin.formats import onnx_file
 
 OPSET = 13
@@ -72,11 +72,7 @@ def translate(
         exceptions.UnsupportedModelError: An input is open, no float32 or no image; an output is constant or has axes
             that the chip does not; start nodes leave a part of the graph without its input.
     """
-    model = onnx_file.load(path)
-    _inputs_without_initializers(model)
-    constants_to_initializers(model)
-    name_nodes(model.graph)
-    weights = take_outside(model, path)
+    model, weights = _loaded(path)
     names = {node.name for node in model.graph.node}
     if start_nodes or end_nodes:
         model = _cut(model, start_nodes, end_nodes)
@@ -94,6 +90,15 @@ def translate(
     except shape_inference.InferenceError as error:
         raise exceptions.UnsupportedModelError(f"the shapes in {path.name} contradict each other: {error}") from error
     return _named_after_layers(model, scope, weights)
+
+
+def _loaded(path: Path) -> tuple[onnx.ModelProto, dict[str, Weight]]:
+    """Return the model of a file, its constants as initializers and its nodes named, and the constants outside it."""
+    model = onnx_file.load(path)
+    _inputs_without_initializers(model)
+    constants_to_initializers(model)
+    name_nodes(model.graph)
+    return model, take_outside(model, path)
 
 
 def _inputs_without_initializers(model: onnx.ModelProto) -> None:
@@ -119,7 +124,7 @@ def _at_least_opset(model: onnx.ModelProto, weights: dict[str, Weight]) -> onnx.
     version = next((item.version for item in model.opset_import if item.domain in ("", "ai.onnx")), OPSET)
     if version >= OPSET:
         return model
-    model = version_converter.convert_version(model, OPSET)
+    model = converted(model, OPSET, weights)
     constants_to_initializers(model)
     name_nodes(model.graph)
     return fold(model, weights)
@@ -224,9 +229,10 @@ def _refuse_unsupported(model: onnx.ModelProto, name: str, names: Container[str]
     bad = {node for _, node in refused}
     ends: list[str] = []
     for node in graph.nodes:
-        if node.name in bad or any(name in tainted for name in node.input):
+        read = [*node.input, *sorted(captured(node))]
+        if node.name in bad or any(name in tainted for name in read):
             tainted.update(node.output)
-            ends += [item for item in node.input if item not in tainted]
+            ends += [item for item in read if item not in tainted]
     ends += [item for item in graph.outputs if item not in tainted]
     nodes = dict.fromkeys(graph.producer[item].name for item in ends if item in graph.producer)
     raise exceptions.ParsingWithRecommendationException(name, refused, [node for node in nodes if node in names])

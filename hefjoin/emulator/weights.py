@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnx
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper, numpy_helper, version_converter
 
 from hefjoin.emulator import exceptions
 from hefjoin.errors import InputError
@@ -153,6 +153,15 @@ def leave(tensor: onnx.TensorProto, location: str = "outside", offset: int = 0, 
     tensor.CopyFrom(named)
 
 
+def converted(model: onnx.ModelProto, opset: int, weights: Weights) -> onnx.ModelProto:
+    """Return the model at another opset; its constants outside stay there, which onnx 1.17 forgets."""
+    model = version_converter.convert_version(model, opset)
+    for tensor in model.graph.initializer:
+        if tensor.name in weights:
+            leave(tensor)
+    return model
+
+
 def fill(model: onnx.ModelProto, weights: Weights) -> None:
     """Bring the constants into the graph, in place.
 
@@ -166,9 +175,8 @@ def fill(model: onnx.ModelProto, weights: Weights) -> None:
             scopes[name.partition("/")[0]] += weight.size_bytes
         shares = ", ".join(f"{scope} {size:,}" for scope, size in scopes.items())
         raise exceptions.InvalidArgumentsException(
-            f"too large to be optimized: the network has {inside + outside:,} bytes of weights ({shares} of the large "
-            f"ones), the emulator optimizes and quantizes graphs of at most {INLINE_LIMIT_BYTES:,}, all that one ONNX "
-            "graph can hold"
+            f"{inside + outside:,} bytes of weights ({shares} of the large ones) are too many to be optimized; the "
+            f"emulator optimizes and quantizes networks of at most {INLINE_LIMIT_BYTES:,}, all that an ONNX graph holds"
         )
     for tensor in model.graph.initializer:
         if tensor.name in weights:

@@ -374,8 +374,11 @@ def _spec_yaml(manifest: Manifest) -> str:
 
 
 def _artifacts(manifest: Manifest) -> list[tuple[str, Ref]]:
+    fetched = manifest.fetched
+    beside = [(name, file, ref) for name, files in fetched.weights.items() for file, ref in files.items()]
     return [
-        *((f"model {name}", ref) for name, ref in manifest.fetched.models.items()),
+        *((f"model {name}", ref) for name, ref in fetched.models.items()),
+        *((f"weights of {name}, {file}", ref) for name, file, ref in beside),
         ("calibration frames", manifest.check.calibration.npy),
         ("evaluation frames", manifest.check.evaluation.npy),
         *((f"HAR of {name}", network.har) for name, network in manifest.models.items()),
