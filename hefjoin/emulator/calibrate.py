@@ -12,10 +12,12 @@ distribution in place of a Laplace or Gaussian one.
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
+
 import numpy as np
 
 from hefjoin.emulator.graph import Array
-from hefjoin.emulator.observe import Observation
+from hefjoin.emulator.observe import Observation, Wish, Wishes
 
 Ranges = dict[str, tuple[float, float]]
 SHARES = 128
@@ -23,10 +25,17 @@ WORTH = 0.2
 """Of the error that the range of all values has; chosen on the networks of the benchmark, on its evaluation images."""
 
 
+def range_wishes(bits: Mapping[str, int], clipped: Collection[str]) -> Wishes:
+    """Return what choosing ranges wants to know of tensors, given their bits and those that a script clips."""
+    return {name: Wish(histogram=count <= 8 or name in clipped) for name, count in bits.items()}
+
+
 def least_error_range(seen: Observation, bits: int) -> tuple[float, float]:
-    """Return the range of least squared error for a tensor that was observed with a histogram."""
-    assert seen.histogram is not None
+    """Return the range of least squared error for a tensor that was observed as `range_wishes` says."""
     low, high = float(np.min(seen.low)), float(np.max(seen.high))
+    if bits > 8:
+        return min(low, 0.0), max(high, 0.0)
+    assert seen.histogram is not None
     return tightened(low, high, seen.histogram.centers().reshape(-1), seen.histogram.counts.reshape(-1), bits)
 
 
