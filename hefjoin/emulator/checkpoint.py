@@ -83,10 +83,11 @@ class Checkpoint:
         self._next = time.monotonic() + EVERY_S
 
     def remove(self) -> None:
-        """Forget the pass, as it is done."""
+        """Forget the pass, as it is done, with what runs that were killed while they wrote have left of it."""
         if self.path is not None:
-            with suppress(OSError):
-                self.path.unlink(missing_ok=True)
+            for path in self.path.parent.glob(f"*{self.path.name}*"):
+                with suppress(OSError):
+                    path.unlink(missing_ok=True)
 
 
 def checkpoint(kind: str, parts: Callable[[], Iterable[bytes]]) -> Checkpoint:

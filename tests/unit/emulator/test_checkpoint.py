@@ -115,6 +115,11 @@ class TestResuming:
         monkeypatch.delenv(CHECKPOINTS)
         assert bits(resumed) == bits(seen())
 
+    def test_what_was_killed_while_it_wrote_is_cleared_away(self, interrupted: Path) -> None:
+        interrupted.with_name(f".{interrupted.name}.17.tmp").write_bytes(b"PK")
+        seen()
+        assert list(interrupted.parent.iterdir()) == []
+
     def test_it_begins_behind_the_frames_that_were_seen(
         self, interrupted: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
