@@ -31,11 +31,10 @@ def range_wishes(bits: Mapping[str, int], clipped: Collection[str]) -> Wishes:
 
 
 def least_error_range(seen: Observation, bits: int) -> tuple[float, float]:
-    """Return the range of least squared error for a tensor that was observed as `range_wishes` says."""
+    """Return the range of least squared error; all that was seen where there is no histogram."""
     low, high = float(np.min(seen.low)), float(np.max(seen.high))
-    if bits > 8:
+    if seen.histogram is None:
         return min(low, 0.0), max(high, 0.0)
-    assert seen.histogram is not None
     return tightened(low, high, seen.histogram.centers().reshape(-1), seen.histogram.counts.reshape(-1), bits)
 
 
