@@ -21,6 +21,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +76,8 @@ class Checkpoint:
                 np.savez(stream, **content)
             temporary.replace(self.path)
         except OSError as error:
-            say(f"This pass cannot be resumed if it is interrupted: {self.path.parent}: {error.strerror}", "warning")
+            why = error.strerror or error
+            say(f"This pass cannot be resumed if it is interrupted: {self.path.parent}: {why}", "warning")
             self.path = None
         finally:
             with suppress(OSError):
@@ -103,8 +105,9 @@ def checkpoint(kind: str, parts: Callable[[], Iterable[bytes]]) -> Checkpoint:
     folder = Path(named)
     _forget_old(folder)
     digest = hashlib.sha256()
-    for part in (Path(__file__).read_bytes(), _arithmetic().encode(), *parts()):
-        digest.update(len(part).to_bytes(8, "little") + part)
+    for part in chain((Path(__file__).read_bytes(), _arithmetic().encode()), parts()):
+        digest.update(len(part).to_bytes(8, "little"))
+        digest.update(part)
     return Checkpoint(folder / f"{kind}-{digest.hexdigest()}.npz")
 
 
@@ -112,7 +115,7 @@ def _arithmetic() -> str:
     """Return what the last bit of a sum may depend on, beside the graph."""
     import onnxruntime
 
-    simd = np.show_config(mode="dicts")["SIMD Extensions"]["found"]
+    simd = np.show_config(mode="dicts").get("SIMD Extensions")
     threads = len(os.sched_getaffinity(0))
     return f"{onnxruntime.__version__} {np.__version__} {platform.machine()} {simd} {threads}"
 
