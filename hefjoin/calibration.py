@@ -60,14 +60,14 @@ class Frames:
     labels: dict[str, Array] = field(repr=False)
     """From an `.npz`: by name, integers of shape (frames,)."""
     read: Callable[[int], Iterator[Array]] = field(repr=False)
-    first: int
-    """Index of the first frame in the source."""
+    skipped: int
+    """Frames of the source before these."""
     names: tuple[str, ...] = field(repr=False)
     """Of each frame's file; empty where it has none."""
 
     def called(self, index: int) -> str:
         """Return how a person finds a frame: its index in the source, and its file."""
-        return f"{self.first + index}" + (f" ({self.names[index]})" if self.names else "")
+        return f"{self.skipped + index}" + (f" ({self.names[index]})" if self.names else "")
 
     def batches(self, size: int) -> Iterator[Array]:
         """Yield arrays of shape (`size` frames or fewer, height, width, channels), in order.
@@ -130,7 +130,7 @@ def open_frames(
         dtype=found.dtype,
         labels={name: values[skip:stop] for name, values in found.labels.items()},
         read=partial(found.read, skip, stop),
-        first=skip,
+        skipped=skip,
         names=found.names[skip:stop],
     )
 

@@ -54,10 +54,13 @@ class Histogram:
             return  # the extremes tell of it
         self._reach_to(peak.astype(np.float64))
         inverse = (BINS / 2 / self.reach).astype(np.float32)
-        bins = np.floor(values * inverse[:, np.newaxis]).astype(np.int32) + BINS // 2
+        scaled, present = values * inverse[:, np.newaxis], np.count_nonzero(values, axis=1)
+        bins = np.floor(scaled).astype(np.int32) + BINS // 2
+        if np.count_nonzero(scaled) < present.sum():  # too small for float32; a positive one has its bin already
+            bins -= (scaled == 0) & (values < 0)
         bins += np.arange(0, bins.shape[0] * BINS, BINS, dtype=np.int32)[:, np.newaxis]
         self.counts += np.bincount(bins.reshape(-1), minlength=self.counts.size).reshape(self.counts.shape)
-        self.counts[:, BINS // 2] -= values.shape[1] - np.count_nonzero(values, axis=1)
+        self.counts[:, BINS // 2] -= values.shape[1] - present
 
     def _reach_to(self, peak: Array) -> None:
         short = np.flatnonzero(peak >= self.reach)

@@ -114,7 +114,8 @@ class Check(Stage[JoinCheck]):
             raise CalibrationError(
                 f"the calibration set has values {result.calibration.health.min:g} … "
                 f"{result.calibration.health.max:g}: it is already normalized, and mean/std would be applied again on "
-                "the chip. Give raw 0–255 pixels, or leave mean and std out"
+                "the chip. Give raw 0–255 pixels, or leave mean and std out. Of the set is known: "
+                f"{'; '.join(result.calibration.health.notes)}"
             )
         known = {branch.name for branch in self.branches}
         counts = {len(labels) for labels in result.evaluation.labels.values()}

@@ -205,6 +205,13 @@ class TestFrames:
         with pytest.raises(CalibrationError, match="already normalized"):
             perform(own, place)
 
+    def test_those_of_them_that_are_normalized_are_named(self, place: Workplace, tmp_path: Path) -> None:
+        mixed = images(4).astype(np.float32)
+        mixed[2] = mixed[2] / 127.5 - 1
+        np.save(tmp_path / "n.npy", mixed)
+        with pytest.raises(CalibrationError, match=r"already normalized.*\(1 of 4 frames: 2\)"):
+            self.check(place, source(tmp_path / "n.npy", 4), None, std=(60.0, 58.0, 57.0))
+
     def test_what_is_odd_about_a_set_is_said_before_hours_go_into_it(
         self, place: Workplace, tmp_path: Path, caplog: pytest.LogCaptureFixture
     ) -> None:
