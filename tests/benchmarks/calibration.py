@@ -15,7 +15,7 @@ from typing import Any
 from tests.benchmarks.material import Material, normalized, script
 from tests.benchmarks.measure import Called, Row, call, interleaved, load_average, median_of, spread
 
-ROUNDS = 3
+ROUNDS = 2
 IMAGES = 1024
 
 
