@@ -33,6 +33,8 @@ class FrameSource(NamedTuple):
     """By name, integers of shape (frames,)."""
     read: Callable[[int, int, int], Iterator[Array]]
     """(first frame, last frame + 1, frames in a batch) → batches"""
+    names: tuple[str, ...] = ()
+    """Of each frame's file, where each has one."""
 
 
 def frame_bytes(shape: Shape, dtype: str) -> int:
@@ -82,7 +84,7 @@ def folder_source(folder: Path, shape: Shape, color: str, what: str) -> FrameSou
         if batch:
             yield np.stack(batch)
 
-    return FrameSource(len(paths), "uint8", {}, read)
+    return FrameSource(len(paths), "uint8", {}, read, tuple(path.name for path in paths))
 
 
 def _image(path: Path, shape: Shape, color: str) -> Array:

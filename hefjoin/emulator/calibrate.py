@@ -12,10 +12,12 @@ distribution in place of a Laplace or Gaussian one.
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
+
 import numpy as np
 
 from hefjoin.emulator.graph import Array
-from hefjoin.emulator.observe import Observation
+from hefjoin.emulator.observe import Observation, Wish, Wishes
 
 Range = tuple[float, float] | tuple[Array, Array]
 """Smallest and largest value, of a tensor or of each of its channels: float64, shape (channels,)."""
@@ -27,10 +29,24 @@ RESERVE = 2.0
 """Chosen of 1, 2 and 4 on resnet-pair's outputs; on images like those of the calibration set it costs nothing."""
 
 
+def range_wishes(bits: Mapping[str, int], clipped: Collection[str], apart: Collection[str] = ()) -> Wishes:
+    """Return what choosing ranges wants to know of tensors.
+
+    Args:
+        bits: Of each tensor.
+        clipped: Tensors that a script clips.
+        apart: Tensors whose channels are encoded apart.
+    """
+    return {
+        name: Wish(histogram=count <= 8 or name in clipped, by_channel=name in apart) for name, count in bits.items()
+    }
+
+
 def least_error_range(seen: Observation, bits: int) -> tuple[float, float]:
-    """Return the range of least squared error for a tensor that was observed with a histogram."""
-    assert seen.histogram is not None
+    """Return the range of least squared error; all that was seen where there is no histogram."""
     low, high = float(np.min(seen.low)), float(np.max(seen.high))
+    if seen.histogram is None:
+        return min(low, 0.0), max(high, 0.0)
     return tightened(low, high, seen.histogram.centers().reshape(-1), seen.histogram.counts.reshape(-1), bits)
 
 
@@ -40,7 +56,8 @@ def least_error_ranges(seen: Observation, bits: int) -> tuple[Array, Array]:
     A channel of n values is given `RESERVE`/√n of its range more at both ends, as far as the tensor reaches: the
     extremes of a few values (an output of one value a frame) are no bound for those of the next frames.
     """
-    assert seen.histogram is not None
+    if seen.histogram is None:
+        return np.minimum(seen.low, 0.0), np.maximum(seen.high, 0.0)
     lows, highs = seen.low.tolist(), seen.high.tolist()
     counted = zip(lows, highs, seen.histogram.centers(), seen.histogram.counts, strict=True)
     ends = np.array([tightened(low, high, values, counts, bits) for low, high, values, counts in counted])

@@ -28,7 +28,7 @@ from onnx import helper, numpy_helper
 
 from hefjoin.emulator.graph import Array, Graph, attributes
 from hefjoin.emulator.layers import EQUALIZATION, VIEWS, Layer, find_layers
-from hefjoin.emulator.observe import Observation
+from hefjoin.emulator.observe import Observation, Wish, Wishes
 
 Factors = dict[str, Array]
 """What each channel of a tensor is divided by: float32, shape (channels,)."""
@@ -94,6 +94,11 @@ def _is_plain(graph: Graph, node: onnx.NodeProto) -> bool:
     return node.op_type == "Conv" and all(
         graph.is_constant(name) and len(graph.consumers[name]) == 1 for name in node.input[1:] if name
     )
+
+
+def equalization_wishes(model: onnx.ModelProto) -> Wishes:
+    """Return what choosing factors wants to know: how the channels of each seam differ."""
+    return {seam.tensor: Wish(by_channel=True) for seam in seams(model)}
 
 
 def factors(model: onnx.ModelProto, seen: Mapping[str, Observation], bits: Mapping[str, int]) -> Factors:

@@ -17,12 +17,18 @@ from dataclasses import dataclass, field
 import onnx
 
 from hefjoin.emulator.bias import correct_bias
-from hefjoin.emulator.calibrate import Ranges, least_error_range, least_error_ranges, percentile_range
-from hefjoin.emulator.compress import four_bit_layers
-from hefjoin.emulator.equalize import Factors, equalize, factors, seams
+from hefjoin.emulator.calibrate import (
+    Ranges,
+    least_error_range,
+    least_error_ranges,
+    percentile_range,
+    range_wishes,
+)
+from hefjoin.emulator.compress import compression_wishes, four_bit_layers
+from hefjoin.emulator.equalize import Factors, equalization_wishes, equalize, factors
 from hefjoin.emulator.feeds import Feeds
 from hefjoin.emulator.log import algorithm, say
-from hefjoin.emulator.observe import Observation, Wish, observe
+from hefjoin.emulator.observe import Observation, Wishes, kept, merged, observe
 from hefjoin.emulator.plan import Clipping, Plan
 from hefjoin.emulator.quantize import (
     MODES,
@@ -32,7 +38,6 @@ from hefjoin.emulator.quantize import (
     encodings,
     kernel_bits,
     outputs_by_feature,
-    quantized_tensors,
 )
 from hefjoin.emulator.reconstruct import reconstruct
 from hefjoin.emulator.walk import Recipe, Stop, own_constants, walk
@@ -91,7 +96,7 @@ def optimize(model: onnx.ModelProto, feeds: Feeds, plan: Plan, known: Ranges) ->
     say(f"Using dataset with {count} entries for calibration")
     apart = _apart(model, plan)
     with algorithm("Statistics Collector"):
-        seen = _observe(model, feeds, count, apart, is_equalized=plan.equalization is not False)
+        seen = _observe(model, feeds, count, _wishes(model, plan, effective, apart))
     modes = _modes(model, seen, plan.modes, effective.four_bit_share)
     equalized = _equalize(model, seen, modes) if plan.equalization is not False else {}
     bits = activation_bits(model, modes)
@@ -114,18 +119,24 @@ def _apart(model: onnx.ModelProto, plan: Plan) -> set[str]:
     return {name for name in outputs_by_feature(model) if plan.output_encoding_vector and name not in plan.clipping}
 
 
-def _observe(
-    model: onnx.ModelProto, feeds: Feeds, count: int, apart: Collection[str], is_equalized: bool
-) -> dict[str, Observation]:
+def _wishes(model: onnx.ModelProto, plan: Plan, effective: Effort, apart: Collection[str]) -> Wishes:
+    """Return what the algorithms that are to run want to know, for one pass."""
+    return merged(
+        range_wishes(activation_bits(model, plan.modes), plan.clipping, apart),
+        equalization_wishes(model) if plan.equalization is not False else {},
+        compression_wishes(model) if effective.four_bit_share > 0 else {},
+    )
+
+
+def _observe(model: onnx.ModelProto, feeds: Feeds, count: int, wishes: Wishes) -> dict[str, Observation]:
     step = max(1, count // 20)
 
     def progress(done: int) -> None:
         if done % step == 0 or done == count:
             say(f"Calibration: {100 * done // count}% {done}/{count}")
 
-    by_channel = {*apart, *(seam.tensor for seam in seams(model) if is_equalized)}
-    wishes = {name: Wish(by_channel=name in by_channel) for name in quantized_tensors(model)}
-    return observe(model, wishes, feeds.frames(count), progress)
+    earlier = kept(model, wishes, feeds, count)
+    return observe(model, wishes, feeds.frames(count, earlier.done), progress, earlier)
 
 
 def _equalize(model: onnx.ModelProto, seen: dict[str, Observation], modes: Mapping[str, Mode]) -> Factors:

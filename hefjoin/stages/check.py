@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar, Self
@@ -14,6 +15,8 @@ from hefjoin.formats.preprocessing import Split, normalization, split
 from hefjoin.manifest import Fetched, Frames, FrameSource, JoinCheck, Network
 from hefjoin.spec import BuildSpec, Color, counted
 from hefjoin.stages.contract import Stage, Workplace
+
+logger = logging.getLogger("hefjoin.stages")
 
 
 class Branch(Record):
@@ -40,7 +43,7 @@ class Check(Stage[JoinCheck]):
     """
 
     stage: ClassVar[str] = "check"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     result: ClassVar[type[JoinCheck]] = JoinCheck
 
     branches: tuple[Branch, ...]
@@ -111,7 +114,8 @@ class Check(Stage[JoinCheck]):
             raise CalibrationError(
                 f"the calibration set has values {result.calibration.health.min:g} … "
                 f"{result.calibration.health.max:g}: it is already normalized, and mean/std would be applied again on "
-                "the chip. Give raw 0–255 pixels, or leave mean and std out"
+                "the chip. Give raw 0–255 pixels, or leave mean and std out. Of the set is known: "
+                f"{'; '.join(result.calibration.health.notes)}"
             )
         known = {branch.name for branch in self.branches}
         counts = {len(labels) for labels in result.evaluation.labels.values()}
@@ -181,6 +185,8 @@ class Check(Stage[JoinCheck]):
 def _store(frames: FrameStream, name: str, work: Path, place: Workplace) -> Frames:
     path = work / f"{name}.npy"
     health = write_npy(frames, path)
+    for note in health.notes:
+        logger.warning("check: %s: %s", frames.what, note)
     labels = {model: tuple(int(label) for label in values) for model, values in frames.labels.items()}
     return Frames(npy=place.store.put(path, "npy"), health=health, labels=labels)
 

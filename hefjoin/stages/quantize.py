@@ -75,7 +75,15 @@ class Quantize(Stage[Quantized]):
         }
         for name, ref in self.files.items():
             place.store.get(ref, work / name)
-        found = run_step(place.toolchain, "quantize", arguments, work, model=self.name, on_progress=place.on_progress)
+        found = run_step(
+            place.toolchain,
+            "quantize",
+            arguments,
+            work,
+            model=self.name,
+            on_progress=place.on_progress,
+            checkpoints=place.checkpoints,
+        )
         outputs = tuple(found.result["outputs"])
         self._refuse_lost(outputs)
         unjudged = tuple(layer for layer in outputs if layer not in self.output_layers)

@@ -205,6 +205,25 @@ class TestFrames:
         with pytest.raises(CalibrationError, match="already normalized"):
             perform(own, place)
 
+    def test_those_of_them_that_are_normalized_are_named(self, place: Workplace, tmp_path: Path) -> None:
+        mixed = images(4).astype(np.float32)
+        mixed[2] = mixed[2] / 127.5 - 1
+        np.save(tmp_path / "n.npy", mixed)
+        with pytest.raises(CalibrationError, match=r"already normalized.*\(1 of 4 frames: 2\)"):
+            self.check(place, source(tmp_path / "n.npy", 4), None, std=(60.0, 58.0, 57.0))
+
+    def test_what_is_odd_about_a_set_is_said_before_hours_go_into_it(
+        self, place: Workplace, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        frames = images(8)
+        frames[3], frames[7] = frames[1], 9
+        np.save(tmp_path / "odd.npy", frames)
+        self.check(place, source(tmp_path / "odd.npy", 6), source(tmp_path / "odd.npy", 2))
+        assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == [
+            "check: calibration set: 1 of 6 frames are exact copies of an earlier one: 3 = 1",
+            "check: evaluation set: 1 of 2 frames are blank, one value only: 7",
+        ]
+
     def test_a_set_of_another_shape_is_refused_with_both_shapes(self, place: Workplace, tmp_path: Path) -> None:
         np.save(tmp_path / "big.npy", images(4, size=32))
         with pytest.raises(CalibrationError, match=r"32.*16|16.*32"):
