@@ -12,12 +12,15 @@ from pydantic import Field
 from hefjoin.artifacts import Record, Ref
 from hefjoin.calibration import Health
 from hefjoin.forecast.fit import Fit
+from hefjoin.metrics.metric import MetricKind
 from hefjoin.spec import BuildSpec, HwArch
 
-SCHEMA_VERSION: Literal[2] = 2
+SCHEMA_VERSION: Literal[3] = 3
 """Raised when a field changes its meaning or a new one is required; manifests of others are not read."""
 
 Provider = Literal["dfc", "emulator"]
+AccuracyStage = Literal["native", "fp-optimized", "quantized", "device"]
+"""What a network goes through: as parsed, after the script's modifications, in simulated integers, as the HEF runs."""
 
 
 class Sdk(Record):
@@ -103,8 +106,14 @@ class Frames(Record):
 
     npy: Ref
     health: Health
-    labels: dict[str, tuple[int, ...]] = Field(default_factory=dict)
-    """True class per frame, by model."""
+
+
+class Labels(Record):
+    """What is true of the evaluation frames: one .npz, an array of shape (frames, …) under the name of each model."""
+
+    npz: Ref
+    models: tuple[str, ...]
+    """Those that have labels."""
 
 
 class JoinCheck(Record):
@@ -122,6 +131,8 @@ class JoinCheck(Record):
     evaluation: Frames
     evaluation_is_held_out: bool
     """False where no frames were left and the calibration frames had to serve twice."""
+    labels: Labels | None = None
+    """Of the evaluation frames; None where there are none."""
 
 
 class FpsForecast(Record):
@@ -173,7 +184,7 @@ class Joined(Record):
 
 
 class OutputAccuracy(Record):
-    """One output, quantized against float, over all evaluation frames."""
+    """One output against that of an earlier stage, such as quantized against float, over all evaluation frames."""
 
     layer: str
     snr_db: float
@@ -184,14 +195,11 @@ class OutputAccuracy(Record):
 
 
 class ModelAccuracy(Record):
-    """What quantizing cost one model; labels judge its first output."""
+    """What quantizing changed in one model's outputs; whether they are right, `ModelScores` says."""
 
     model: str
     frames: int
     outputs: tuple[OutputAccuracy, ...]
-    float_accuracy: float | None = None
-    """Share of the labels met by the float network, 0–1; None without labels."""
-    quantized_accuracy: float | None = None
 
     @property
     def snr_db(self) -> float:
@@ -199,13 +207,11 @@ class ModelAccuracy(Record):
         return min(output.snr_db for output in self.outputs)
 
     @property
-    def drop_points(self) -> float | None:
-        """Accuracy lost, in percentage points: on labels where there are some, else what is missing to full agreement.
+    def disagreement_points(self) -> float | None:
+        """What is missing to full agreement of the worst output, in percentage points.
 
         None where the outputs are no decisions: a correlation is no share of anything.
         """
-        if self.float_accuracy is not None and self.quantized_accuracy is not None:
-            return 100 * (self.float_accuracy - self.quantized_accuracy)
         if any(output.metric == "correlation" for output in self.outputs):
             return None
         return 100 * (1 - min(output.agreement for output in self.outputs))
@@ -234,7 +240,12 @@ class Quantized(Record):
     """Of the models with an output that was judged."""
     layer_noise: tuple[LayerNoise, ...]
     outputs: Ref
-    """.npz with `float_<i>` and `quantized_<i>` per judged output: float32, (frames, …), i as in `output_layers`."""
+    """.npz with `float_<i>`, `quantized_<i>` and, where it can be compared, `native_<i>` per output: float32,
+    (frames, …), i as in `output_layers`."""
+    native: tuple[OutputAccuracy, ...] = ()
+    """The full-precision outputs against those of the network as parsed: what normalization and folding changed."""
+    not_native: dict[str, str] = Field(default_factory=dict)
+    """Models whose network as parsed is another, and why."""
     warnings: tuple[str, ...]
 
 
@@ -377,10 +388,91 @@ class Measured(Record):
     """The chip slowed itself down; None where it cannot be asked."""
     accuracy: tuple[ModelAccuracy, ...] = ()
     """Of the outputs that the device gave, against the float network; empty where none were read back."""
+    outputs: Ref | None = None
+    """.npz with `device_<i>` per output that could be compared, as in `Quantized.outputs`."""
     versions: dict[str, str] = Field(default_factory=dict)
     """HailoRT, driver and firmware, where there are any."""
     notes: tuple[str, ...] = ()
     """What could not be measured, and why."""
+
+
+class Difference(Record):
+    """A stage against an earlier one of the same network, on the same frames."""
+
+    to: AccuracyStage
+    value: float
+    """Later - earlier, in the metric's own unit, mean over the frames."""
+    low: float | None
+    high: float | None
+    """95 % confidence interval; None where there are too few frames for one."""
+    p_value: float
+    """Two-sided, of a paired test: exact McNemar for hits, by the signs of the changes else."""
+    verdict: Literal["within noise", "worse", "better"]
+    """The first where `p_value` is above 0.05."""
+    frames_better: int
+    frames_worse: int
+
+
+class StageScore(Record):
+    """How good a network is at one stage."""
+
+    stage: AccuracyStage
+    value: float
+    """Mean over the frames, in the metric's own unit."""
+    differences: tuple[Difference, ...]
+    """To every earlier stage that there is."""
+
+    def difference_to(self, stage: AccuracyStage) -> Difference | None:
+        """Return the difference to an earlier stage."""
+        return next((difference for difference in self.differences if difference.to == stage), None)
+
+
+class ModelScores(Record):
+    """One model's first output against the labels of the evaluation frames, at each stage."""
+
+    model: str
+    layer: str
+    metric: str
+    """`top-1`, `iou@0.5`, `mae`, `package.module:function`."""
+    kind: MetricKind
+    frames: int
+    stages: tuple[StageScore, ...]
+    not_available: dict[AccuracyStage, str]
+    """The stages that are missing, and why."""
+
+    def at(self, stage: AccuracyStage) -> StageScore | None:
+        """Return the score at a stage; None where it is not available."""
+        return next((score for score in self.stages if score.stage == stage), None)
+
+    @property
+    def unit(self) -> Literal["points", "percent"]:
+        """What `drop` is counted in: points of a hundred, or percent of the float network's value."""
+        return "points" if self.kind in ("hits", "overlap") else "percent"
+
+    def drop(self, stage: AccuracyStage) -> float | None:
+        """Return what a stage lost against the full-precision network, in `unit`; a gain is negative.
+
+        None where one of them is not available, or where the float network's value is 0 and nothing is a share of it.
+        """
+        score, exact = self.at(stage), self.at("fp-optimized")
+        difference = score.difference_to("fp-optimized") if score else None
+        if difference is None or exact is None:
+            return None
+        lost = difference.value if self.kind == "error" else -difference.value
+        if self.unit == "points" or lost == 0:
+            return round(100 * lost, 9)
+        return round(100 * lost / abs(exact.value), 9) if exact.value else None
+
+
+class Scored(Record):
+    """What the models are worth on labels, at each stage."""
+
+    models: tuple[ModelScores, ...]
+    """Those that have labels and a first output that was judged."""
+
+    def of(self, model: str) -> ModelScores | None:
+        """Return a model's scores; None where it has none."""
+        return next((scores for scores in self.models if scores.model == model), None)
 
 
 class Gate(Record):
@@ -418,7 +510,7 @@ class Machine(Record):
 class Manifest(Record):
     """All that is known of one build."""
 
-    schema_version: Literal[2] = SCHEMA_VERSION
+    schema_version: Literal[3] = SCHEMA_VERSION
     build_id: str
     created_at: str
     """ISO 8601, UTC."""
@@ -432,6 +524,7 @@ class Manifest(Record):
     quantized: Quantized
     compiled: Compiled
     measured: Measured
+    scored: Scored
     gates: tuple[Gate, ...]
     stages: tuple[StageRun, ...]
     machine: Machine

@@ -167,11 +167,8 @@ def join(
     """
     import numpy as np
 
-    # SDK_NATIVE runs what the file computes; the chip's normalization comes with the script, later.
-    batch = np.load(frames).astype(np.float32)
-    if mean or std:
-        batch = (batch - np.array(mean or [0], np.float32)) / np.array(std or [1], np.float32)
-    alone = [_infer(sdk, sdk.ClientRunner(har=path), "SDK_NATIVE", batch) for path in hars]
+    batch = np.load(frames)
+    alone = [_native(sdk, sdk.ClientRunner(har=path), batch, mean, std) for path in hars]
     runner = sdk.ClientRunner(har=hars[0])
     known = dict(scopes[0])
     for path, names in zip(hars[1:], scopes[1:]):
@@ -182,7 +179,7 @@ def join(
     found = {"name": runner.model_name, "inputs": inputs, "outputs": outputs}
     if len(inputs) != 1 or {scope for scope, _ in _places(outputs)} != set(known):
         return {"equality": [], **found}
-    together = _infer(sdk, runner, "SDK_NATIVE", batch)
+    together = _native(sdk, runner, batch, mean, std)
     if len(together) != len(outputs):
         raise RuntimeError("infer gave {} arrays for {} outputs".format(len(together), len(outputs)))
     side_of = {scope: side for side, names in enumerate(scopes) for scope in names.values()}
@@ -229,8 +226,14 @@ def quantize(
     quantized_har: str,
     outputs: str,
     noise_frames: int,
+    native_scopes: List[str],
+    mean: List[float],
+    std: List[float],
 ) -> Dict[str, Any]:
-    """Quantize a HAR, and run it float and quantized on the evaluation frames."""
+    """Quantize a HAR, and run it float, quantized and as it was on the evaluation frames.
+
+    `native_scopes` are those whose outputs as parsed are to be kept; mean and std are what the script normalizes with.
+    """
     import numpy as np
 
     runner = sdk.ClientRunner(har=har)
@@ -248,6 +251,11 @@ def quantize(
             raise RuntimeError("infer gave {} arrays for the outputs {}".format(len(arrays), ", ".join(layers)))
         for index, array in enumerate(arrays):
             results["{}_{}".format(label, index)] = array.astype(np.float32)
+    if native_scopes:
+        parsed = sdk.ClientRunner(har=har)
+        for layer, array in zip(_output_layers(parsed), _native(sdk, parsed, frames, mean, std)):
+            if layer in layers and layer.split("/")[0] in native_scopes:
+                results["native_{}".format(layers.index(layer))] = array.astype(np.float32)
     np.savez(outputs, **results)
     return {"noise": noise, "script": str(runner.model_script), "outputs": layers}
 
@@ -277,14 +285,27 @@ def _member(har: str, suffix: str) -> Optional[bytes]:
     return None
 
 
-def _infer(sdk: Sdk, runner: Any, context: str, frames: Any) -> List[Any]:
+def _native(sdk: Sdk, runner: Any, frames: Any, mean: List[float], std: List[float]) -> List[Any]:
+    """Return what the file computes, one array per output; the chip's normalization comes with the script, later."""
+    import numpy as np
+
+    def normalized(raw: Any) -> Any:
+        batch = raw.astype(np.float32)
+        if mean or std:
+            batch = (batch - np.array(mean or [0], np.float32)) / np.array(std or [1], np.float32)
+        return batch
+
+    return _infer(sdk, runner, "SDK_NATIVE", frames, normalized)
+
+
+def _infer(sdk: Sdk, runner: Any, context: str, frames: Any, prepared: Callable[[Any], Any] = lambda a: a) -> List[Any]:
     """Return one array per output, all frames, in chunks that keep the SDK's memory bounded."""
     import numpy as np
 
     chunks = []
     with runner.infer_context(getattr(sdk.InferenceContext, context)) as ctx:
         for start in range(0, len(frames), INFER_FRAMES):
-            found = runner.infer(ctx, np.array(frames[start : start + INFER_FRAMES]))
+            found = runner.infer(ctx, prepared(np.array(frames[start : start + INFER_FRAMES])))
             if isinstance(found, dict):  # some releases, for outputs that are boxes
                 found = list(found.values())
             chunks.append(found if isinstance(found, list) else [found])

@@ -9,26 +9,26 @@ import numpy as np
 
 from hefjoin.artifacts import Ref
 from hefjoin.errors import CompileError, InputError
-from hefjoin.manifest import Frames, JoinCheck, Joined, LayerNoise, ModelAccuracy, Quantized, Sdk
+from hefjoin.manifest import Frames, JoinCheck, Joined, LayerNoise, ModelAccuracy, OutputAccuracy, Quantized, Sdk
 from hefjoin.sdk import log as sdk_log
 from hefjoin.sdk.process import run_step
 from hefjoin.spec import BuildSpec
-from hefjoin.stages.accuracy import model_accuracy
+from hefjoin.stages.accuracy import model_accuracy, output_accuracy
 from hefjoin.stages.contract import Stage, Workplace, own_directory
-from hefjoin.stages.script import assemble, before_optimize, files, post_processed
+from hefjoin.stages.script import assemble, before_optimize, files, not_native, post_processed
 
 NOISE_FRAMES = 8
 
 
 class Quantize(Stage[Quantized]):
-    """Quantize the joined network and compare it with its float self.
+    """Quantize the joined network and compare it with its float self, and that with the network as parsed.
 
     Requires: a joined network, frames of its input's shape. Ensures: a quantized HAR; for every output of every
     model its SNR and agreement, but where the script post-processes it to boxes; finite outputs.
     """
 
     stage: ClassVar[str] = "quantize"
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     result: ClassVar[type[Quantized]] = Quantized
 
     name: str
@@ -39,6 +39,11 @@ class Quantize(Stage[Quantized]):
     """What the script refers to, by the name it has there."""
     post_processed: tuple[str, ...]
     """Models whose outputs the script replaces."""
+    not_native: dict[str, str]
+    """Models that the script makes another network of, and why."""
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    """Of the script's normalization, for the networks as parsed."""
     requested_level: int
     calibration: Ref
     evaluation: Frames
@@ -56,6 +61,9 @@ class Quantize(Stage[Quantized]):
             script=before_optimize(assemble(spec, checked, joined)),
             files=referred,
             post_processed=post_processed(spec),
+            not_native=not_native(spec),
+            mean=checked.mean,
+            std=checked.std,
             requested_level=spec.quantization.optimization_level,
             calibration=checked.calibration.npy,
             evaluation=checked.evaluation,
@@ -72,6 +80,9 @@ class Quantize(Stage[Quantized]):
             "quantized_har": str(work / "quantized.har"),
             "outputs": str(work / "outputs.npz"),
             "noise_frames": NOISE_FRAMES,
+            "native_scopes": [model for model in self._models if model not in self.not_native],
+            "mean": list(self.mean),
+            "std": list(self.std),
         }
         for name, ref in self.files.items():
             place.store.get(ref, work / name)
@@ -90,6 +101,8 @@ class Quantize(Stage[Quantized]):
             accuracy=self._accuracy(outputs, work / "outputs.npz"),
             layer_noise=tuple(LayerNoise(layer=layer, snr_db=value) for layer, value in noise.items()),
             outputs=place.store.put(work / "outputs.npz", "npz"),
+            native=self._native(outputs, work / "outputs.npz"),
+            not_native=self.not_native,
             warnings=sdk_log.warnings(found.lines),
         )
 
@@ -123,5 +136,16 @@ class Quantize(Stage[Quantized]):
                 if layer in self.output_layers:
                     pair = arrays[f"float_{index}"], arrays[f"quantized_{index}"]
                     by_model.setdefault(layer.partition("/")[0], {})[layer] = pair
-        labels = self.evaluation.labels
-        return tuple(model_accuracy(model, pairs, labels.get(model)) for model, pairs in by_model.items())
+        return tuple(model_accuracy(model, pairs) for model, pairs in by_model.items())
+
+    def _native(self, outputs: tuple[str, ...], path: Path) -> tuple[OutputAccuracy, ...]:
+        with np.load(path) as arrays:
+            return tuple(
+                output_accuracy(layer, arrays[f"native_{index}"], arrays[f"float_{index}"])
+                for index, layer in enumerate(outputs)
+                if f"native_{index}" in arrays and layer in self.output_layers
+            )
+
+    @property
+    def _models(self) -> list[str]:
+        return list(dict.fromkeys(layer.partition("/")[0] for layer in self.output_layers))
