@@ -121,12 +121,15 @@ def _copy(frames: Frames, labels: BesideFrames, judge: Judge, stream: Any) -> st
             wrong.frames.extend((first + np.flatnonzero(is_wrong)).tolist())
             wrong.found.extend([batch[is_wrong].min(), batch[is_wrong].max()])
         first += len(batch)
-    if not wrong.frames:
-        return ""
+    return _described(wrong, judge) if wrong.frames else ""
+
+
+def _described(wrong: _Wrong, judge: Judge) -> str:
     named = ", ".join(map(str, wrong.frames[:MOST_FRAMES_NAMED]))
     more = f" and {len(wrong.frames) - MOST_FRAMES_NAMED:,} more" if len(wrong.frames) > MOST_FRAMES_NAMED else ""
-    values = np.array(wrong.found)
+    low, high = np.min(wrong.found), np.max(wrong.found)
+    values = f"{low}" if low == high else f"{low} to {high}"
     return (
-        f"found {values.min()} to {values.max()} in the labels of frame{'s' if len(wrong.frames) > 1 else ''} "
-        f"{named}{more}, {judge.metric.name} wants {judge.metric.wanted_values(judge.output)}"
+        f"found {values} in the labels of frame{'s' if len(wrong.frames) > 1 else ''} {named}{more}, "
+        f"{judge.metric.name} wants {judge.metric.wanted_values(judge.output)}"
     )

@@ -154,7 +154,7 @@ class Mae:
 
     def labels_problem(self, dtype: np.dtype[Any], label: Shape, output: Shape) -> str:
         """Want as many numbers as the output has, axes of one left out or not."""
-        if dtype.kind in "iuf" and _without_ones(label) == _without_ones(output):
+        if dtype.kind in "biuf" and _without_ones(label) == _without_ones(output):
             return ""
         sizes = ", ".join(map(str, _without_ones(output)))
         wanted = f"numbers like its output {output}: shape (frames, {sizes})" if sizes else "numbers of shape (frames,)"

@@ -83,12 +83,14 @@ def score_rows(manifest: Manifest) -> list[ScoreRow]:
 def _score_row(manifest: Manifest, scores: ModelScores, stage: AccuracyStage) -> ScoreRow:
     score = scores.at(stage)
     if score is None:
-        value, difference, meaning = scores.not_available.get(stage, "not available"), "–", "–"
+        reason = scores.not_available.get(stage, "no outputs")
+        value = reason if reason == "not measured" else f"not available: {reason}"
+        difference = meaning = "–"
     else:
         source = manifest.measured.source if stage == "device" else words.quality_source(manifest)
         value = words.sourced(words.score_text(scores.kind, score.value), source)
         found = next(iter(score.differences), None)
-        difference = f"{words.difference_text(scores.kind, found)} to {found.to}" if found else "–"
+        difference = words.difference_text(scores.kind, found) if found else "the reference"
         meaning = words.verdict_text(found) if found else "–"
     return ScoreRow(scores.model, words.metric_text(scores.metric), stage, value, difference, meaning)
 

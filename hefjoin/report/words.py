@@ -127,10 +127,17 @@ def score_text(kind: MetricKind, value: float) -> str:
 
 
 def difference_text(kind: MetricKind, difference: Difference) -> str:
-    """Return a difference of two stages with its sign, and its 95 % interval where there is one."""
-    low, high = difference.low, difference.high
-    interval = "" if low is None or high is None else f", {_signed(kind, low)} to {_signed(kind, high)}"
-    return f"{_signed(kind, difference.value)}{f'{THIN}points' if kind == 'hits' else ''}{interval}"
+    """Return a difference of two stages, its 95 % interval in brackets where there is one."""
+    ends = [end for end in (difference.low, difference.high) if end is not None]
+    largest = max(abs(value) for value in (difference.value, *ends)) or 1
+    scale, decimals = {"hits": (100, 1), "overlap": (1, 3)}.get(kind, (1, max(0, 1 - math.floor(math.log10(largest)))))
+
+    def signed(value: float) -> str:
+        text = minus(f"{scale * value:+,.{decimals}f}")
+        return text if any(digit in text for digit in "123456789") else text.lstrip("+")
+
+    figure = f"{signed(difference.value)}{f'{THIN}points' if kind == 'hits' else ''}"
+    return f"{figure} ({' to '.join(map(signed, ends))})" if ends else figure
 
 
 def verdict_text(difference: Difference) -> str:
@@ -140,12 +147,6 @@ def verdict_text(difference: Difference) -> str:
         return "the same on every frame"
     frames = f"better on {plural(better, 'frame')}, worse on {worse:,}"
     return f"{difference.verdict}, {p_value_text(difference.p_value)}: {frames}"
-
-
-def _signed(kind: MetricKind, value: float) -> str:
-    digits = {"hits": f"{100 * value:.1f}", "overlap": f"{value:.3f}"}.get(kind) or significant(value, 2)
-    text = minus(digits)
-    return text if text.startswith("−") or not any(digit in text for digit in "123456789") else f"+{text}"
 
 
 def rate_text(fps: float, digits: int = 3) -> str:
