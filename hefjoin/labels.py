@@ -6,6 +6,7 @@ number of frames.
 
 from __future__ import annotations
 
+import difflib
 import math
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -79,7 +80,9 @@ def _of_no_model(frames: Frames, judges: Mapping[str, Judge]) -> Iterator[str]:
     """Yield numbers that belong to no model; texts, such as the names of the images, may lie there."""
     for name, array in frames.beside.items():
         if name not in judges and array.dtype.kind in "biuf":
-            yield f"{name}: no model has this name, labels bear that of theirs; the models are {', '.join(judges)}"
+            near = difflib.get_close_matches(name, judges, 1)
+            hint = f"did you mean {near[0]}?" if near else f"the models are {', '.join(judges)}"
+            yield f"{name}: no model has this name, and labels bear that of theirs; {hint}"
 
 
 def _missing(frames: Frames, judges: Mapping[str, Judge]) -> Iterator[str]:

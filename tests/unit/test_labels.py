@@ -89,14 +89,15 @@ class TestRefused:
             "grey": np.full((FRAMES, 8, 8), 255, np.uint8),
             "fine": np.zeros(FRAMES, int),
             "finee": np.zeros(FRAMES, int),
+            "ids": np.arange(FRAMES),
         }
         found = problems(tmp_path, judges, labels)
         assert [text.partition(":")[0] for text in found] == [
-            "finee", "absent", "short", "floats", "beyond", "small", "grey"
+            "finee", "ids", "absent", "short", "floats", "beyond", "small", "grey"
         ]  # fmt: skip
         text = dict(line.split(": ", 1) for line in found)
-        assert text["finee"].startswith("no model has this name")
-        assert text["finee"].endswith("short, floats, beyond, small, grey, absent, fine")
+        assert text["finee"] == "no model has this name, and labels bear that of theirs; did you mean fine?"
+        assert text["ids"].endswith("the models are short, floats, beyond, small, grey, absent, fine")
         assert text["absent"].startswith("none, and the spec wants iou@0.5 of it; the set has short, floats")
         assert text["short"] == "found 5 labels for 6 frames, one for each is wanted"
         assert "found float64 of shape (frames,), top-1 wants classes" in text["floats"]
