@@ -2,7 +2,8 @@
 
 from prefect import State, task
 
-from hefjoin.manifest import JoinCheck, Joined, Measured, Quantized, Scored
+from hefjoin.manifest import JoinCheck, Joined, Measured, Quantized
+from hefjoin.scores import Scored
 from hefjoin.spec import BuildSpec
 from hefjoin.stages.contract import Outcome
 from hefjoin.stages.score import Score

@@ -17,7 +17,6 @@ from hefjoin.manifest import (
     ClusterUse,
     Compiled,
     Deployment,
-    Difference,
     Equality,
     Fetched,
     Forecast,
@@ -34,19 +33,17 @@ from hefjoin.manifest import (
     Manifest,
     Measured,
     ModelAccuracy,
-    ModelScores,
     Network,
     OutputAccuracy,
     Quantized,
     Range,
-    Scored,
     Sdk,
     StageRun,
-    StageScore,
     Tensor,
     Utilization,
 )
 from hefjoin.report import maps
+from hefjoin.scores import Difference, ModelScores, Scored, StageScore
 from hefjoin.spec import validate_spec
 
 MODELS = ("resnet_a", "resnet_b")

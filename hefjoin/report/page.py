@@ -18,8 +18,9 @@ from markupsafe import Markup
 
 from hefjoin.artifacts import Ref
 from hefjoin.forecast.fit import Fit
-from hefjoin.manifest import BatchMeasurement, Manifest, Measured, ModelScores, OutputAccuracy, StageRun
+from hefjoin.manifest import BatchMeasurement, Manifest, Measured, OutputAccuracy, StageRun
 from hefjoin.report import graph, maps, plots, summary, words
+from hefjoin.scores import ModelScores
 
 Array = np.ndarray[Any, np.dtype[Any]]
 

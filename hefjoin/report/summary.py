@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from hefjoin.report import words
 
 if TYPE_CHECKING:
-    from hefjoin.manifest import AccuracyStage, Gate, Manifest, ModelAccuracy, ModelScores, StageRun
+    from hefjoin.manifest import Gate, Manifest, ModelAccuracy, StageRun
+    from hefjoin.scores import AccuracyStage, ModelScores
 
 HEADINGS = ("Model", "SNR, worst output", "Accuracy, float → quantized", "Drop")
 SCORE_HEADINGS = ("Model", "Metric", "Stage", "Value", "Difference, 95 % interval", "What it means")

@@ -14,20 +14,18 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from hefjoin.forecast.fit import Fit
     from hefjoin.manifest import (
-        AccuracyStage,
         Attempt,
         Compiled,
-        Difference,
         Forecast,
         Gate,
         Manifest,
         Measured,
         ModelAccuracy,
-        ModelScores,
         OutputAccuracy,
         Range,
     )
     from hefjoin.metrics.metric import MetricKind
+    from hefjoin.scores import AccuracyStage, Difference, ModelScores
 
 THIN = "\u202f"
 FLOAT_TO_QUANTIZED: tuple[AccuracyStage, AccuracyStage] = ("fp-optimized", "quantized")

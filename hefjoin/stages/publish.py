@@ -11,18 +11,9 @@ from pathlib import Path
 
 from hefjoin.artifacts import to_json
 from hefjoin.errors import StoreError
-from hefjoin.manifest import (
-    AccuracyStage,
-    Gate,
-    Manifest,
-    Measured,
-    ModelAccuracy,
-    ModelScores,
-    Published,
-    Quantized,
-    Scored,
-)
+from hefjoin.manifest import Gate, Manifest, Measured, ModelAccuracy, Published, Quantized
 from hefjoin.report.words import lost_text, p_value_text
+from hefjoin.scores import AccuracyStage, ModelScores, Scored
 from hefjoin.spec import GatesSpec
 from hefjoin.stages.contract import Workplace, own_directory
 from hefjoin.stores import Store

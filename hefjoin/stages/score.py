@@ -11,19 +11,10 @@ import numpy.typing as npt
 
 from hefjoin.artifacts import Record, Ref
 from hefjoin.errors import CompileError, InputError, Problem, SpecError
-from hefjoin.manifest import (
-    AccuracyStage,
-    Difference,
-    JoinCheck,
-    Joined,
-    Measured,
-    ModelScores,
-    Quantized,
-    Scored,
-    StageScore,
-)
+from hefjoin.manifest import JoinCheck, Joined, Measured, Quantized
 from hefjoin.metrics import own, paired
 from hefjoin.metrics.metric import Metric, MetricKind, metric
+from hefjoin.scores import AccuracyStage, Difference, ModelScores, Scored, StageScore
 from hefjoin.spec import BuildSpec
 from hefjoin.stages.benchmark import NOT_MEASURED
 from hefjoin.stages.contract import Stage, Workplace

@@ -15,7 +15,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from flows.build import Build, join_and_compile
 from hefjoin.errors import CalibrationError
-from hefjoin.manifest import Manifest, ModelScores
+from hefjoin.manifest import Manifest
+from hefjoin.scores import ModelScores
 from hefjoin.sdk.toolchain import DFC_PYTHON
 from hefjoin.spec import load_spec
 from hefjoin.stores import open_store

@@ -10,19 +10,8 @@ from typing import Any
 
 import pytest
 
-from hefjoin.manifest import (
-    Frames,
-    Gate,
-    Manifest,
-    Measured,
-    ModelAccuracy,
-    ModelScores,
-    OutputAccuracy,
-    Quantized,
-    Scored,
-    Sdk,
-    StageScore,
-)
+from hefjoin.manifest import Frames, Gate, Manifest, Measured, ModelAccuracy, OutputAccuracy, Quantized, Sdk
+from hefjoin.scores import ModelScores, Scored, StageScore
 from hefjoin.sdk.toolchain import Toolchain
 from hefjoin.spec import GatesSpec
 from hefjoin.stages.contract import Workplace

@@ -11,7 +11,8 @@ import pytest
 
 from hefjoin.artifacts import Ref
 from hefjoin.errors import CompileError, SpecError
-from hefjoin.manifest import JoinCheck, Joined, Labels, Measured, ModelScores, Quantized, Sdk
+from hefjoin.manifest import JoinCheck, Joined, Labels, Measured, Quantized, Sdk
+from hefjoin.scores import ModelScores
 from hefjoin.sdk.toolchain import Toolchain
 from hefjoin.spec import validate_spec
 from hefjoin.stages.contract import Workplace, perform
