@@ -15,7 +15,7 @@ from hefjoin.sdk.process import run_step
 from hefjoin.spec import BuildSpec
 from hefjoin.stages.accuracy import model_accuracy, output_accuracy
 from hefjoin.stages.contract import Stage, Workplace, own_directory
-from hefjoin.stages.script import assemble, before_optimize, files, not_native, post_processed
+from hefjoin.stages.script import assemble, before_optimize, changed_by_script, files, post_processed
 
 NOISE_FRAMES = 8
 
@@ -61,7 +61,7 @@ class Quantize(Stage[Quantized]):
             script=before_optimize(assemble(spec, checked, joined)),
             files=referred,
             post_processed=post_processed(spec),
-            not_native=not_native(spec),
+            not_native=changed_by_script(spec),
             mean=checked.mean,
             std=checked.std,
             requested_level=spec.quantization.optimization_level,
@@ -91,6 +91,7 @@ class Quantize(Stage[Quantized]):
         self._refuse_lost(outputs)
         unjudged = tuple(layer for layer in outputs if layer not in self.output_layers)
         noise = found.result["noise"]
+        native, not_native = self._native(outputs, work / "outputs.npz")
         return Quantized(
             har=place.store.put(work / "quantized.har", "har"),
             script=found.result["script"],
@@ -101,8 +102,8 @@ class Quantize(Stage[Quantized]):
             accuracy=self._accuracy(outputs, work / "outputs.npz"),
             layer_noise=tuple(LayerNoise(layer=layer, snr_db=value) for layer, value in noise.items()),
             outputs=place.store.put(work / "outputs.npz", "npz"),
-            native=self._native(outputs, work / "outputs.npz"),
-            not_native=self.not_native,
+            native=native,
+            not_native=not_native,
             warnings=sdk_log.warnings(found.lines),
         )
 
@@ -138,13 +139,22 @@ class Quantize(Stage[Quantized]):
                     by_model.setdefault(layer.partition("/")[0], {})[layer] = pair
         return tuple(model_accuracy(model, pairs) for model, pairs in by_model.items())
 
-    def _native(self, outputs: tuple[str, ...], path: Path) -> tuple[OutputAccuracy, ...]:
+    def _native(self, outputs: tuple[str, ...], path: Path) -> tuple[tuple[OutputAccuracy, ...], dict[str, str]]:
+        """Compare the float outputs with those of the network as parsed; return also the models without, and why."""
+        found, missing = [], dict(self.not_native)
         with np.load(path) as arrays:
-            return tuple(
-                output_accuracy(layer, arrays[f"native_{index}"], arrays[f"float_{index}"])
-                for index, layer in enumerate(outputs)
-                if f"native_{index}" in arrays and layer in self.output_layers
-            )
+            for index, layer in enumerate(outputs):
+                model = layer.partition("/")[0]
+                if layer not in self.output_layers or model in self.not_native:
+                    continue
+                native = arrays.get(f"native_{index}")
+                if native is None:
+                    missing[model] = "the compiler could not run it as parsed, see the warnings"
+                elif not np.isfinite(native).all():
+                    missing[model] = f"{layer} is not finite as parsed"
+                else:
+                    found.append(output_accuracy(layer, native, arrays[f"float_{index}"]))
+        return tuple(found), missing
 
     @property
     def _models(self) -> list[str]:

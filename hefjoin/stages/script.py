@@ -87,7 +87,7 @@ def post_processed(spec: BuildSpec) -> tuple[str, ...]:
     return tuple(model.name for model in spec.models if model.name in own or "" in own)
 
 
-def not_native(spec: BuildSpec) -> dict[str, str]:
+def changed_by_script(spec: BuildSpec) -> dict[str, str]:
     """Return the models that a script makes another network of, whose native outputs compare with nothing, and why.
 
     What replaces a model's outputs is left out: such outputs are not judged at all.

@@ -14,7 +14,7 @@ from hefjoin.calibration import Health
 from hefjoin.errors import SpecError
 from hefjoin.manifest import Frames, JoinCheck, Joined, Network, Tensor
 from hefjoin.spec import BuildSpec, validate_spec
-from hefjoin.stages.script import assemble, before_compile, before_optimize, files, not_native, post_processed
+from hefjoin.stages.script import assemble, before_compile, before_optimize, changed_by_script, files, post_processed
 from tests.tiny import pair
 
 REF = Ref(uri="file:///x", sha256="0" * 64, size_bytes=1, media="har")
@@ -230,12 +230,12 @@ class TestFiles:
         assert post_processed(self.spec(tmp_path, *scripts, joint=joint)) == models
 
 
-class TestNotNative:
+class TestChangedByScript:
     def changed(self, *own: str, joint: str = "") -> dict[str, str]:
         raw = pair(script=joint)
         for model, text in zip(raw["models"], own or ("", ""), strict=True):
             model["script"] = text
-        return not_native(validate_spec(raw))
+        return changed_by_script(validate_spec(raw))
 
     def test_no_script_and_what_steers_quantization_change_nothing(self) -> None:
         assert self.changed() == {}
