@@ -144,6 +144,8 @@ def verdict_text(difference: Difference) -> str:
     if not better and not worse:
         return "the same on every frame"
     frames = f"better on {plural(better, 'frame')}, worse on {worse:,}"
+    if not better or not worse:
+        frames = f"{'better' if better else 'worse'} on {plural(better or worse, 'frame')}"
     return f"{difference.verdict}, {p_value_text(difference.p_value)}: {frames}"
 
 

@@ -427,6 +427,8 @@ def test_layer_that_serves_both_models_is_drawn_above_them() -> None:
         (words.drop_text(None, "points"), "–"),
         (words.difference_text("overlap", difference("native", 0.0123, 0.009, 1.0, 0, 0)), "+0.012 (+0.003 to +0.021)"),
         (words.difference_text("score", difference("native", 0.0, 0.0, 1.0, 0, 0)), "0.0 (0.0 to 0.0)"),
+        (words.verdict_text(difference("native", -0.1, 0.05, 0.0005, 0, 12)), "worse, p < 0.001: worse on 12 frames"),
+        (words.verdict_text(difference("native", 0.1, 0.2, 0.3, 1, 0)), "within noise, p = 0.30: better on 1 frame"),
         (words.metric_text("ours.metrics:edit_distance"), "edit_distance"),
         (words.p_value_text(0.0004), "p < 0.001"),
         (words.percent(0.96849), "96.8 %"),
