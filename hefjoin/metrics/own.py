@@ -9,10 +9,15 @@ import importlib
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from hefjoin.artifacts import file_sha256
 from hefjoin.errors import InputError
+
+_SOURCES: WeakKeyDictionary[ModuleType, str] = WeakKeyDictionary()
+"""Digests of the loaded modules' files: a file that changes during the hours of a build is not what judges it."""
 
 
 def load(reference: str) -> Callable[[Any, Any], Any]:
@@ -29,6 +34,9 @@ def load(reference: str) -> Callable[[Any, Any], Any]:
             f"{reference}: the module {module_name} cannot be imported: {type(error).__name__}: {error}. Install it "
             "beside hefjoin, or add its folder to PYTHONPATH"
         ) from error
+    if module not in _SOURCES:
+        path = getattr(module, "__file__", None)
+        _SOURCES[module] = file_sha256(Path(path)) if path else ""
     function = getattr(module, name, None)
     if not callable(function):
         raise InputError(f"{reference}: the module {module_name} has no function {name}")
@@ -36,6 +44,5 @@ def load(reference: str) -> Callable[[Any, Any], Any]:
 
 
 def source_sha256(reference: str) -> str:
-    """Return the digest of the file of a function's module, once it was loaded; empty where it has none."""
-    path = getattr(sys.modules[reference.partition(":")[0]], "__file__", None)
-    return file_sha256(Path(path)) if path else ""
+    """Return the digest of the file that a function was loaded from, as it was then; empty where it has none."""
+    return _SOURCES[sys.modules[reference.partition(":")[0]]]

@@ -192,7 +192,11 @@ class TestOwn:
         before = own.source_sha256("ours_for_tests.metrics:closeness")
         with (package / "ours_for_tests" / "metrics.py").open("a") as stream:
             stream.write("# another\n")
+        assert own.source_sha256("ours_for_tests.metrics:closeness") == before  # what was loaded judges
+        del sys.modules["ours_for_tests.metrics"]
+        metric("ours_for_tests.metrics:closeness")
         assert own.source_sha256("ours_for_tests.metrics:closeness") != before
+        own.load("sys:exit")
         assert own.source_sha256("sys:exit") == ""
 
     @pytest.mark.parametrize("value", [0.5, np.float32(0.5), np.array(0.5), 1, True])

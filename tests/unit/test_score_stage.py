@@ -230,4 +230,5 @@ def writes(output, label):
         own.named("scoring_for_tests:highest", "iou")
         assert [perform(own.stage, own.place).run.is_reused for _ in range(2)] == [False, True]
         (tmp_path / "scoring_for_tests.py").write_text(f"{self.CODE}# another\n")
+        del sys.modules["scoring_for_tests"]
         assert not perform(own.stage, own.place).run.is_reused
