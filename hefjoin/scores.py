@@ -86,7 +86,7 @@ class Scored(Record):
     """What the models are worth on labels, at each stage."""
 
     models: tuple[ModelScores, ...]
-    """Those that have labels and a first output that was judged."""
+    """Those that have labels."""
 
     def of(self, model: str) -> ModelScores | None:
         """Return a model's scores; None where it has none."""

@@ -50,7 +50,8 @@ def summary_rows(manifest: Manifest) -> list[ModelRow]:
     """Return the main table: one row for each model."""
     judged = {each.model: each for each in manifest.quantized.accuracy}
     source = words.quality_source(manifest)
-    return [_model_row(model, judged.get(model), manifest.scored.of(model), source) for model in manifest.models]
+    scored = {each.model: each for each in manifest.scored.models if each.at("quantized")}
+    return [_model_row(model, judged.get(model), scored.get(model), source) for model in manifest.models]
 
 
 def _model_row(model: str, accuracy: ModelAccuracy | None, scores: ModelScores | None, source: str) -> ModelRow:

@@ -16,10 +16,10 @@ from hefjoin.report.words import lost_text, p_value_text
 from hefjoin.scores import AccuracyStage, ModelScores, Scored
 from hefjoin.spec import GatesSpec
 from hefjoin.stages.contract import Workplace, own_directory
+from hefjoin.stages.score import POST_PROCESSED
 from hefjoin.stores import Store
 
 ATTEMPTS = 100
-POST_PROCESSED = "its outputs are post-processed in the model script, and not judged"
 
 
 def judge(gates: GatesSpec, quantized: Quantized, measured: Measured, scored: Scored) -> tuple[Gate, ...]:

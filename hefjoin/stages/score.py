@@ -19,6 +19,7 @@ from hefjoin.spec import BuildSpec
 from hefjoin.stages.benchmark import NOT_MEASURED
 from hefjoin.stages.contract import Stage, Workplace
 
+POST_PROCESSED = "its outputs are post-processed in the model script, and not judged"
 ARRAYS: dict[AccuracyStage, str] = {
     "native": "native",
     "fp-optimized": "float",
@@ -41,7 +42,7 @@ class Labelled(Record):
     """Of the file of an own metric: another code is another score."""
     layer: str
     index: int
-    """Of the output: `float_<index>`."""
+    """Of the output: `float_<index>`; -1 where it is not judged."""
     not_available: dict[AccuracyStage, str]
 
 
@@ -111,18 +112,19 @@ class Score(Stage[Scored]):
 def _labelled(
     spec: BuildSpec, labelled: tuple[str, ...], joined: Joined, quantized: Quantized, measured: Measured
 ) -> Iterator[Labelled]:
-    """Yield the models with labels whose first output was judged; a script may have put boxes in its place."""
+    """Yield the models that have labels; a script may have put boxes in the place of the output that they judge."""
     on_device = {output.layer for accuracy in measured.accuracy for output in accuracy.outputs}
     for place, model in enumerate(spec.models):
         layer = next(layer for layer, owner in joined.model_of_output.items() if owner == model.name)
-        if model.name not in labelled or layer not in quantized.output_layers:
+        if model.name not in labelled:
             continue
-        missing: dict[AccuracyStage, str] = {}
+        is_judged = layer in quantized.output_layers
+        missing: dict[AccuracyStage, str] = {} if is_judged else dict.fromkeys(ARRAYS, POST_PROCESSED)
         if model.name in quantized.not_native:
             missing["native"] = quantized.not_native[model.name]
         if measured.source == NOT_MEASURED:
             missing["device"] = NOT_MEASURED
-        elif layer not in on_device:
+        elif is_judged and layer not in on_device:
             missing["device"] = "its output was not read back"
         where = f"models[{place}].metric"
         yield Labelled(
@@ -131,7 +133,7 @@ def _labelled(
             metric=_metric(model.metric, where).name,
             code_sha256=own.source_sha256(model.metric) if ":" in model.metric else "",
             layer=layer,
-            index=quantized.output_layers.index(layer),
+            index=quantized.output_layers.index(layer) if is_judged else -1,
             not_available=missing,
         )
 
@@ -148,9 +150,9 @@ def _judged(model: Labelled, labels: npt.NDArray[Any], files: list[Any]) -> Mode
     labels.setflags(write=False)
     scores: dict[AccuracyStage, Scores] = {}
     for stage, name in ARRAYS.items():
-        key = f"{name}_{model.index}"
-        found = next((file[key] for file in files if key in file), None)
-        if found is not None and stage not in model.not_available:
+        if stage not in model.not_available:
+            key = f"{name}_{model.index}"
+            found = next(file[key] for file in files if key in file)
             scores[stage] = _scores(judge, found, labels, model, stage)
     return ModelScores(
         model=model.model,

@@ -167,18 +167,25 @@ class TestMissing:
         assert [model.not_available for model in built.scores()] == [{"device": "not measured"}] * 2
 
     def test_an_output_that_the_device_did_not_give(self, place: Workplace, tmp_path: Path) -> None:
-        arrays = {"float_0": EXACT, "quantized_0": EXACT, "float_1": MAP, "quantized_1": MAP, "device_1": MAP}
+        arrays = {f"{name}_0": EXACT for name in ("native", "float", "quantized")}
+        arrays |= {f"{name}_1": MAP for name in ("native", "float", "quantized", "device")}
         found = Built(place, tmp_path, arrays, {LEFT: CLASSES, RIGHT: MASKS}).named("", "iou").scores()
         assert [model.not_available.get("device") for model in found] == ["its output was not read back", None]
 
     def test_a_model_whose_first_output_became_boxes(self, built: Built) -> None:
         layers = (f"{LEFT}/yolov8_nms_postprocess", built.quantized.output_layers[1])
         built.quantized = built.quantized.model_copy(update={"output_layers": layers, "unjudged": layers[:1]})
-        assert [model.model for model in built.scores()] == [RIGHT]
+        left, right = built.scores()
+        assert left.stages == ()
+        assert left.not_available == dict.fromkeys(
+            ("native", "fp-optimized", "quantized", "device"),
+            "its outputs are post-processed in the model script, and not judged",
+        )
+        assert len(right.stages) == 4
 
     def test_outputs_that_are_no_numbers(self, place: Workplace, tmp_path: Path) -> None:
         broken = np.full((FRAMES, 1), np.nan, np.float32)
-        arrays = {"float_0": EXACT[:, :1], "quantized_0": broken}
+        arrays = {"native_0": EXACT[:, :1], "float_0": EXACT[:, :1], "quantized_0": broken}
         with pytest.raises(CompileError, match=rf"the scores of {LEFT} \(quantized\) are not finite"):
             Built(place, tmp_path, arrays, {LEFT: CLASSES}).named("mae", "").scores()
 
