@@ -1,4 +1,4 @@
-"""The main job: parse in parallel, check, forecast, join, quantize, compile, benchmark, publish."""
+"""The main job: parse in parallel, check, forecast, join, quantize, compile, benchmark, score, publish."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from hefjoin.sdk.toolchain import Choice, resolve
 from hefjoin.spec import BuildSpec
 from hefjoin.stages.publish import judge
 from hefjoin.stores import open_store
-from tasks import benchmark, check, compile_joined, fetch, forecast, join, parse, publish, quantize
+from tasks import benchmark, check, compile_joined, fetch, forecast, join, parse, publish, quantize, score
 from tasks.site import Site
 
 PARALLEL_PARSES = 4
@@ -82,8 +82,9 @@ def join_and_compile(spec: BuildSpec, store: str = STORE, sdk: Choice = "auto", 
     quantized = quantize(site, spec, checked.value, joined.value).result()
     compiled = compile_joined(site, spec, checked.value, joined.value, quantized.value).result()
     measured = benchmark(site, spec, checked.value, quantized.value, compiled.value).result()
+    scored = score(site, spec, checked.value, joined.value, quantized.value, measured.value).result()
 
-    outcomes: list[Any] = [*parsed.values(), checked, foreseen, joined, quantized, compiled, measured]
+    outcomes: list[Any] = [*parsed.values(), checked, foreseen, joined, quantized, compiled, measured, scored]
     manifest = Manifest(
         build_id=f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{uuid4().hex[:8]}",
         created_at=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
@@ -97,7 +98,8 @@ def join_and_compile(spec: BuildSpec, store: str = STORE, sdk: Choice = "auto", 
         quantized=quantized.value,
         compiled=compiled.value,
         measured=measured.value,
-        gates=judge(spec.gates, quantized.value, measured.value),
+        scored=scored.value,
+        gates=judge(spec.gates, quantized.value, measured.value, scored.value),
         stages=tuple(outcome.run for outcome in outcomes),
         machine=machine(),
         versions=versions(),

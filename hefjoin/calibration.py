@@ -18,7 +18,16 @@ from pathlib import Path
 import numpy as np
 
 from hefjoin.artifacts import CHUNK_BYTES, Record, canonical_json, file_sha256
-from hefjoin.calibration_sources import Array, Shape, folder_source, frame_bytes, images_in, npy_source, npz_source
+from hefjoin.calibration_sources import (
+    Array,
+    BesideFrames,
+    Shape,
+    folder_source,
+    frame_bytes,
+    images_in,
+    npy_source,
+    npz_source,
+)
 from hefjoin.errors import CalibrationError, StoreError
 
 NAMED = 10
@@ -57,11 +66,13 @@ class Frames:
     shape: Shape
     dtype: str
     """`uint8` or `float32`"""
-    labels: dict[str, Array] = field(repr=False)
-    """From an `.npz`: by name, integers of shape (frames,)."""
-    read: Callable[[int], Iterator[Array]] = field(repr=False)
     skipped: int
     """Frames of the source before these."""
+    available: int
+    """Frames of the source in all."""
+    beside: dict[str, BesideFrames] = field(repr=False)
+    """The other arrays of an `.npz`, by name, as long as the source; `hefjoin.labels` reads those that are labels."""
+    read: Callable[[int], Iterator[Array]] = field(repr=False)
     names: tuple[str, ...] = field(repr=False)
     """Of each frame's file; empty where it has none."""
 
@@ -94,7 +105,7 @@ def open_frames(
     Args:
         source: A folder of images, a `.npy`, or an `.npz` with `images` (or one 4-D array only). Images are taken
             by name, turned upright, scaled to cover (height, width) and cropped around the centre. Arrays must
-            have that size. One-dimensional integer arrays of an `.npz` are labels, one for each frame.
+            have that size.
         height: Rows of a frame.
         width: Columns of a frame.
         channels: 3 (colour) or 1 (grey) for images, any number for arrays.
@@ -128,9 +139,10 @@ def open_frames(
         count=stop - skip,
         shape=shape,
         dtype=found.dtype,
-        labels={name: values[skip:stop] for name, values in found.labels.items()},
-        read=partial(found.read, skip, stop),
         skipped=skip,
+        available=found.available,
+        beside=found.beside,
+        read=partial(found.read, skip, stop),
         names=found.names[skip:stop],
     )
 

@@ -9,5 +9,6 @@ from tasks.join import join
 from tasks.parse import parse
 from tasks.publish import publish
 from tasks.quantize import quantize
+from tasks.score import score
 
-__all__ = ["benchmark", "check", "compile_joined", "fetch", "forecast", "join", "parse", "publish", "quantize"]
+__all__ = ["benchmark", "check", "compile_joined", "fetch", "forecast", "join", "parse", "publish", "quantize", "score"]

@@ -132,15 +132,18 @@ class TestArrays:
         for _ in range(2):  # can be read again
             np.testing.assert_array_equal(content(frames), array[2:9])
 
-    def test_labels_go_with_their_frames(self, tmp_path: Path) -> None:
-        np.savez(tmp_path / "set.npz", only=noise(6, 8, 12, 3), digit=np.arange(6), names=np.array(["a", "b"]))
+    def test_what_lies_beside_the_frames_is_described_and_read_in_rows(self, tmp_path: Path) -> None:
+        masks = noise(6, 4, 5)
+        np.savez_compressed(tmp_path / "set.npz", only=noise(6, 8, 12, 3), masks=masks, names=np.array(["a", "bc"]))
         frames = opened(tmp_path / "set.npz", skip=1, count=3)
-        assert list(frames.labels) == ["digit"]
-        assert frames.labels["digit"].tolist() == [1, 2, 3]
-
-    def test_labels_must_be_one_for_each_frame(self, tmp_path: Path) -> None:
-        np.savez(tmp_path / "set.npz", images=noise(6, 8, 12, 3), digit=np.arange(5))
-        assert "5 labels `digit` for 6 frames" in refusal(tmp_path / "set.npz")
+        assert (frames.skipped, frames.count, frames.available) == (1, 3, 6)
+        assert {name: (array.shape, str(array.dtype)) for name, array in frames.beside.items()} == {
+            "masks": ((6, 4, 5), "uint8"), "names": ((2,), "<U2"),
+        }  # fmt: skip
+        assert frames.beside["names"].read is not frames.beside["masks"].read
+        batches = list(frames.beside["masks"].read(1, 4, 2))
+        assert [len(batch) for batch in batches] == [2, 1]
+        np.testing.assert_array_equal(np.concatenate(batches), masks[1:4])
 
     def test_an_npz_must_say_which_array_holds_the_frames(self, tmp_path: Path) -> None:
         np.savez(tmp_path / "set.npz", a=noise(6, 8, 12, 3), b=noise(6, 8, 12, 3))
