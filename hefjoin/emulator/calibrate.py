@@ -38,7 +38,8 @@ def range_wishes(bits: Mapping[str, int], clipped: Collection[str], apart: Colle
         apart: Tensors whose channels are encoded apart.
     """
     return {
-        name: Wish(histogram=count <= 8 or name in clipped, by_channel=name in apart) for name, count in bits.items()
+        name: Wish(histogram=count <= 8 or name in clipped or name in apart, by_channel=name in apart)
+        for name, count in bits.items()
     }
 
 
@@ -56,8 +57,7 @@ def least_error_ranges(seen: Observation, bits: int) -> tuple[Array, Array]:
     A channel of n values is given `RESERVE`/√n of its range more at both ends, as far as the tensor reaches: the
     extremes of a few values (an output of one value a frame) are no bound for those of the next frames.
     """
-    if seen.histogram is None:
-        return np.minimum(seen.low, 0.0), np.maximum(seen.high, 0.0)
+    assert seen.histogram is not None
     lows, highs = seen.low.tolist(), seen.high.tolist()
     counted = zip(lows, highs, seen.histogram.centers(), seen.histogram.counts, strict=True)
     ends = np.array([tightened(low, high, values, counts, bits) for low, high, values, counts in counted])

@@ -52,11 +52,13 @@ def test_each_feature_has_the_range_that_it_was_seen_in_and_some_reserve(tmp_pat
         assert 0.6 < scale * 255 / width < 1.1
 
 
-def test_an_output_of_one_value_a_frame_has_more_reserve_than_a_map(tmp_path: Path) -> None:
+@pytest.mark.parametrize("mode", ["a8_w8", "a16_w16"])
+def test_an_output_of_one_value_a_frame_has_more_reserve_than_a_map(mode: str, tmp_path: Path) -> None:
     weights = {"w": graphs.normal(192, 5), "b": graphs.normal(5)}
     model = network([node("Flatten", "x", "f"), node("Gemm", "f w b", "y")], weights, {"x": ("n", 3, 8, 8)})
     frames, unseen = graphs.frames(32), graphs.frames(400, seed=3)
-    runner = runners.quantized(model, tmp_path, frames, VECTOR)
+    script = f"{VECTOR}\nquantization_param({{*}}, precision_mode={mode})"
+    runner = runners.quantized(model, tmp_path, frames, script)
     (exact,), (rough,) = graphs.run(model, graphs.nchw(unseen)), runners.infer(runner, unseen, "SDK_QUANTIZED")
     (seen,) = graphs.run(model, graphs.nchw(frames))
     beyond = (exact > seen.max(axis=0)) | (exact < seen.min(axis=0))

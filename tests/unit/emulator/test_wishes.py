@@ -69,6 +69,9 @@ class TestDeclared:
         bits = {"a": 8, "b": 16, "c": 16}
         assert range_wishes(bits, {"c"}) == {"a": Wish(), "b": Wish(histogram=False), "c": Wish()}
 
+    def test_ranges_of_features_want_them_apart_and_counted_whatever_their_bits(self) -> None:
+        assert range_wishes({"a": 8, "b": 16}, {}, {"a", "b"}) == dict.fromkeys("ab", Wish(by_channel=True))
+
 
 SCRIPTS = {
     "compression": "model_optimization_flavor(compression_level=2)",
