@@ -19,6 +19,7 @@ from hefjoin.folders import STORE, work_folder
 from hefjoin.manifest import Manifest, Published
 from hefjoin.sdk.toolchain import Choice, resolve
 from hefjoin.spec import BuildSpec
+from hefjoin.stages.candidates import Candidates
 from hefjoin.stages.couple import couplings
 from hefjoin.stages.publish import judge
 from hefjoin.stores import open_store
@@ -115,6 +116,7 @@ def join_and_compile(spec: BuildSpec, store: str = STORE, sdk: Choice = "auto", 
         forecast=foreseen.value,
         joined=joined.value,
         quantized=final,
+        mends=Candidates.of(spec, checked.value, joined.value).mends(final),
         repair=mended,
         couplings=ties,
         coupled=None if coupled is None else coupled.value,

@@ -245,6 +245,25 @@ class Quantized(Record):
     """.npz with `float_<i>` and `quantized_<i>` per judged output: float32, (frames, …), i as in `output_layers`."""
     warnings: tuple[str, ...]
 
+    @property
+    def snr_by_output(self) -> dict[str, float]:
+        """SNR of every judged output, in dB, by its layer."""
+        return {output.layer: output.snr_db for each in self.accuracy for output in each.outputs}
+
+
+class Mend(Record):
+    """A layer that brings much of an output's noise, and what would take that away."""
+
+    output: str
+    """The layer that feeds it; of each model, its noisiest output."""
+    layer: str
+    share: float
+    """Of the output's noise, 0–1; an estimate."""
+    line: str
+    """For the joint script, ready to copy; empty where the layer cannot be given more bits."""
+    reason: str
+    """Why it cannot."""
+
 
 class Held(Record):
     """A layer that would have been raised and was not."""
@@ -526,6 +545,8 @@ class Manifest(Record):
     forecast: Forecast
     joined: Joined
     quantized: Quantized
+    mends: tuple[Mend, ...] = ()
+    """The noisiest first, by model."""
     repair: Repair | None = None
     """None where the spec sets no floor."""
     couplings: tuple[Coupling, ...] = ()

@@ -22,7 +22,6 @@ from hefjoin.manifest import Coupled, Coupling, JoinCheck, Joined, Network, Prov
 from hefjoin.spec import BuildSpec
 from hefjoin.stages.contract import Stage, Workplace, perform
 from hefjoin.stages.quantize import Quantize
-from hefjoin.stages.repair import snr_by_output
 from hefjoin.stages.script import assemble_alone, before_optimize, post_processed, scripts
 
 Array = npt.NDArray[Any]
@@ -144,7 +143,7 @@ class Couple(Stage[Coupled]):
         for stage in self.alone:
             logger.info("couple %s: %s alone", self.name, stage.name)
             found = perform(stage, place).value
-            alone_db |= snr_by_output(found)
+            alone_db |= found.snr_by_output
             equal |= {
                 layer: np.array_equal(array, together[layer]) for layer, array in _outputs(found, work, place).items()
             }
@@ -153,7 +152,7 @@ class Couple(Stage[Coupled]):
     def ensures(self, result: Coupled) -> None:
         """Check that the outputs are those of the joined network."""
         models = {stage.name for stage in self.alone}
-        judged = {layer for layer in snr_by_output(self.joined) if layer.partition("/")[0] in models}
+        judged = {layer for layer in self.joined.snr_by_output if layer.partition("/")[0] in models}
         assert set(result.alone_db) == set(result.alone_bits_equal) == judged
 
 
@@ -179,7 +178,7 @@ def _alone(
 
 def _outputs(quantized: Quantized, work: Path, place: Workplace) -> dict[str, Array]:
     """Return the quantized outputs that were judged, by layer."""
-    judged = snr_by_output(quantized)
+    judged = quantized.snr_by_output
     with np.load(place.store.get(quantized.outputs, work / f"{quantized.outputs.sha256}.npz")) as arrays:
         return {
             layer: arrays[f"quantized_{index}"]
