@@ -98,7 +98,7 @@ def join_and_compile(spec: BuildSpec, store: str = STORE, sdk: Choice = "auto", 
     if spec.gates.min_snr_db > 0:
         repaired = repair(site, spec, checked.value, joined.value, final).result()
         final, mended = repaired.value.quantized, repaired.value.repair
-    ties = couplings(spec, toolchain.sdk.provider, final, mended)
+    ties = couplings(spec, toolchain.sdk.provider, checked.value, joined.value, final, mended)
     if any(tie.changes_numbers for tie in ties):
         coupled = couple(site, spec, networks, checked.value, joined.value, final).result()
     compiled = compile_joined(site, spec, checked.value, joined.value, final).result()

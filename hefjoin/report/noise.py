@@ -36,7 +36,7 @@ class RoundRow:
 
     raised: tuple[str, ...]
     snr: tuple[str, ...]
-    """By output."""
+    """By output, in dB."""
     cost: str
 
 
@@ -79,11 +79,14 @@ def repair_rows(repair: Repair) -> list[RoundRow]:
     """Return one row for the network as it was, and one after each round."""
     states = [((), repair.snr_db, repair.fit), *((each.raised, each.snr_db, each.fit) for each in repair.rounds)]
     return [
-        RoundRow(
-            raised=raised, snr=tuple(words.db_text(snr_db[layer]) for layer in repair.snr_db), cost=words.cost_text(fit)
-        )
+        RoundRow(raised, tuple(figure_text(snr_db[layer], 1) for layer in repair.snr_db), words.cost_text(fit))
         for raised, snr_db, fit in states
     ]
+
+
+def figure_text(value: float | None, digits: int) -> str:
+    """Return a figure whose unit and source stand above it; a dash where there is none."""
+    return "–" if value is None else words.minus(f"{value:.{digits}f}")
 
 
 def coupled_rows(manifest: Manifest) -> list[CoupledRow]:

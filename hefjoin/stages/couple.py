@@ -29,44 +29,46 @@ Array = npt.NDArray[Any]
 logger = logging.getLogger("hefjoin.stages")
 
 TRAINING = ("finetune", "adaround")
+WITH_KERNEL = ("conv", "dw", "dense", "deconv")
+"""Layers that take a normalization into their kernel, or leave it as it is."""
 TRAINS_FROM = 2
 """The level from which the DFC trains."""
 
 
 def couplings(
-    spec: BuildSpec, provider: Provider, quantized: Quantized, repair: Repair | None = None
+    spec: BuildSpec,
+    provider: Provider,
+    checked: JoinCheck,
+    joined: Joined,
+    quantized: Quantized,
+    repair: Repair | None = None,
 ) -> tuple[Coupling, ...]:
     """Return in what ways the models influence each other, in words.
 
     Args:
         spec: What was built.
         provider: Who quantized: levels mean different work.
+        checked: The shared input, and whether it is normalized.
+        joined: The network.
         quantized: The joined network; the compiler may have done less than the spec asks for.
         repair: What a repair raised, where there was one.
     """
-    found = [
-        Coupling(
-            text=f"All models learn their ranges from the same {spec.calibration.count} frames or fewer; so they "
-            "would alone",
-            changes_numbers=False,
-        )
+    changing = [
+        text
+        for where, scope, script in scripts(spec)
+        for command in parse(script, where).commands
+        for text in _coupled_by(command, where, scope)
     ]
-    for where, scope, text in scripts(spec):
-        for command in parse(text, where).commands:
-            found += [Coupling(text=text, changes_numbers=True) for text in _coupled_by(command, where, scope)]
-    found += [Coupling(text=text, changes_numbers=True) for text in _coupled_by_level(spec, provider, quantized)]
-    if repair is not None and repair.rounds:
-        counts = {model.name: 0 for model in spec.models}
-        for layer in repair.raised:
-            counts[layer.partition("/")[0]] += 1
-        got = ", ".join(f"{model} got {count}" for model, count in counts.items())
-        found.append(
-            Coupling(
-                text=f"All models share the {repair.budget} layers that a repair may raise: {got}",
-                changes_numbers=False,
-            )
-        )
-    return tuple(found)
+    changing += [*_coupled_by_level(provider, quantized), *_coupled_by_normalization(checked, joined)]
+    shared = [
+        f"All models learn their ranges from the same {checked.calibration.health.count} frames, as each would alone",
+        *_coupled_by_repair(spec, repair),
+    ]
+    return tuple(
+        Coupling(text=text, changes_numbers=changes)
+        for texts, changes in ((changing, True), (shared, False))
+        for text in texts
+    )
 
 
 def _coupled_by(command: Command, where: str, scope: str) -> Iterator[str]:
@@ -81,7 +83,7 @@ def _coupled_by(command: Command, where: str, scope: str) -> Iterator[str]:
         yield f"`{command}` stands in {where} and acts on all models, not on {scope} alone"
 
 
-def _coupled_by_level(spec: BuildSpec, provider: Provider, quantized: Quantized) -> Iterator[str]:
+def _coupled_by_level(provider: Provider, quantized: Quantized) -> Iterator[str]:
     level = quantized.effective_level
     if provider == "dfc" and level >= TRAINS_FROM:
         yield f"Optimization level {level} trains the weights of all models together"
@@ -89,6 +91,26 @@ def _coupled_by_level(spec: BuildSpec, provider: Provider, quantized: Quantized)
         yield (
             f"Optimization level {level} takes at most 64 frames, fewer where the tensors of all models together would "
             "need more than 256 MiB"
+        )
+
+
+def _coupled_by_repair(spec: BuildSpec, repair: Repair | None) -> Iterator[str]:
+    if repair is None or not repair.rounds:
+        return
+    counts = {model.name: 0 for model in spec.models}
+    for layer in repair.raised:
+        counts[layer.partition("/")[0]] += 1
+    got = ", ".join(f"{model} got {count}" for model, count in counts.items())
+    yield f"All models share the {repair.budget} layers that a repair may raise: {got}; alone each has them raised too"
+
+
+def _coupled_by_normalization(checked: JoinCheck, joined: Joined) -> Iterator[str]:
+    """Yield the layers that a normalization of their own would be one with."""
+    first = [layer for layer in joined.network.layers if joined.input_layer in layer.inputs]
+    if checked.std and (merging := [layer.name for layer in first if layer.type not in WITH_KERNEL]):
+        yield (
+            f"The shared normalization is a layer of its own, rounded by itself; alone it would be one with "
+            f"{', '.join(merging)}"
         )
 
 

@@ -125,7 +125,7 @@ class RepairStage(Stage[Repaired]):
 
         def is_free(layer: str, chosen: Collection[str]) -> bool:
             reason = self.candidates.why_not(layer, (*raised, *chosen))
-            if reason and worst.get(layer, 0.0) >= LEAST_SHARE:
+            if reason and layer not in raised and worst.get(layer, 0.0) >= LEAST_SHARE:
                 held.append(Held(layer=layer, share=worst[layer], reason=reason))
             return not reason
 
