@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from hefjoin.forecast.fit import Fit
 from hefjoin.manifest import LayerNoise, Manifest, Mend, Repair
 from hefjoin.report import plots, words
 
@@ -37,7 +38,8 @@ class RoundRow:
     raised: tuple[str, ...]
     snr: tuple[str, ...]
     """By output, in dB."""
-    cost: str
+    cost: tuple[str, str, str]
+    """Share of the weight memory, of the controllers, and the probability of more than one context."""
 
 
 @dataclass(frozen=True)
@@ -79,9 +81,17 @@ def repair_rows(repair: Repair) -> list[RoundRow]:
     """Return one row for the network as it was, and one after each round."""
     states = [((), repair.snr_db, repair.fit), *((each.raised, each.snr_db, each.fit) for each in repair.rounds)]
     return [
-        RoundRow(raised, tuple(figure_text(snr_db[layer], 1) for layer in repair.snr_db), words.cost_text(fit))
+        RoundRow(raised, tuple(figure_text(snr_db[layer], 1) for layer in repair.snr_db), _cost(fit))
         for raised, snr_db, fit in states
     ]
+
+
+def _cost(fit: Fit) -> tuple[str, str, str]:
+    return (
+        words.percent(fit.weight_utilisation),
+        words.percent(fit.controller_utilisation),
+        words.percent(fit.probability_of_more_contexts),
+    )
 
 
 def figure_text(value: float | None, digits: int) -> str:

@@ -194,14 +194,6 @@ def fit_text(fit: Fit) -> str:
     )
 
 
-def cost_text(fit: Fit) -> str:
-    """Return what a network takes of the chip by the forecast."""
-    return (
-        f"{percent(fit.weight_utilisation)} of the weight memory, {percent(fit.controller_utilisation)} of the "
-        f"controllers, {percent(fit.probability_of_more_contexts)} for more than one context ({fit.source})"
-    )
-
-
 def repair_text(repair: Repair) -> str:
     """Return what a repair raised, what that brought each output, and why it ended; empty where nothing was to do."""
     if not repair.rounds:
