@@ -24,7 +24,7 @@ from hefjoin.stages.quantize import Quantize
 logger = logging.getLogger("hefjoin.stages")
 
 LEAST_GAIN_DB = 0.1
-"""That a round must bring to one of the outputs it is for; with less, what is left is no matter of bits."""
+"""That a round must bring to one of the outputs that miss the floor; with less, what is left is no matter of bits."""
 
 
 class RepairStage(Stage[Repaired]):
@@ -110,10 +110,14 @@ class RepairStage(Stage[Repaired]):
             return f"the {self.budget} layers of quantization.repair_layers are used up"
         if not quantized.layer_noise:
             return "the noise of the layers is not known"
-        before = rounds[-2].snr_db if len(rounds) > 1 else self.quantized.snr_by_output
-        if rounds and all(snr_db - before[layer] < LEAST_GAIN_DB for layer, snr_db in missed.items()):
+        if rounds and self._gained_db(rounds) < LEAST_GAIN_DB:
             return f"the last round brought less than {LEAST_GAIN_DB:g} dB; what is left is no matter of bits"
         return ""
+
+    def _gained_db(self, rounds: Sequence[RepairRound]) -> float:
+        """Return the most that the last round brought one of the outputs that missed the floor before it."""
+        before = rounds[-2].snr_db if len(rounds) > 1 else self.quantized.snr_by_output
+        return max(rounds[-1].snr_db[layer] - before[layer] for layer in rounds[-1].expected_db)
 
     def _choice(self, quantized: Quantized, least: int) -> tuple[tuple[str, ...], tuple[Held, ...]]:
         """Return the layers to raise next, and those that would have been."""

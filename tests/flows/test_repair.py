@@ -13,7 +13,7 @@ import yaml
 from flows.build import Build, join_and_compile
 from hefjoin.emulator import ClientRunner, InferenceContext
 from hefjoin.formats import hef as hef_file
-from hefjoin.manifest import Coupled, Quantized, Repair
+from hefjoin.manifest import Coupled, Quantized, Repair, RepairRound
 from hefjoin.sdk.toolchain import DFC_PYTHON, resolve
 from hefjoin.spec import BuildSpec, load_spec, validate_spec
 from hefjoin.stages.candidates import Candidates
@@ -69,6 +69,17 @@ def repaired(first: Build, place: Workplace, floor_db: float, budget: int = 8, s
     return perform(RepairStage.of(spec, made.check, made.joined, found, place), place).value.repair
 
 
+def with_snr(quantized: Quantized, snr_db: dict[str, float]) -> Quantized:
+    """Return a network as if its outputs had been measured otherwise."""
+    accuracy = tuple(
+        each.model_copy(
+            update={"outputs": tuple(o.model_copy(update={"snr_db": snr_db[o.layer]}) for o in each.outputs)}
+        )
+        for each in quantized.accuracy
+    )
+    return quantized.model_copy(update={"accuracy": accuracy})
+
+
 class TestBuild:
     def test_layers_are_raised_until_every_output_reaches_the_floor(self, first: Build) -> None:
         manifest, repair = first.manifest, first.manifest.repair
@@ -111,6 +122,22 @@ class TestLimits:
         before, after = (repaired(first, place, floor_db, budget=3) for floor_db in (99.0, 98.5))
         assert before.raised == after.raised
         assert all(each.is_reused for each in after.rounds)
+
+    @pytest.mark.parametrize(("left_db", "goes_on"), [(39.0, True), (37.0, False)])
+    def test_a_round_that_brought_one_output_something_is_not_the_last(
+        self, first: Build, place: Workplace, left_db: float, goes_on: bool
+    ) -> None:
+        """Though the other one still misses the floor, and got nothing: none of its layers was raised."""
+        spec = spec_with(gates={"min_snr_db": 38.0})
+        made, found = first.manifest, quantized_by(spec, first, place)
+        before = found.snr_by_output | {"left/fc1": 37.0}
+        stage = RepairStage.of(spec, made.check, made.joined, with_snr(found, before), place)
+        after = before | {"left/fc1": left_db}
+        done = RepairRound(
+            raised=("left/fc1",), expected_db=dict.fromkeys(before, 40.0), snr_db=after, fit=stage.candidates.fit(())
+        )
+        ending = stage._ending(with_snr(found, after), [done])
+        assert (ending == "") is goes_on
 
     def test_without_a_budget_nothing_is_raised(self, first: Build, place: Workplace) -> None:
         repair = repaired(first, place, 12.0, budget=0)
