@@ -1,4 +1,4 @@
-"""The main job: parse in parallel, check, forecast, join, quantize, repair, couple, compile, benchmark, publish."""
+"""The main job: parse in parallel, check, forecast, join, quantize, repair, compile, benchmark, score, publish."""
 
 from __future__ import annotations
 
@@ -35,6 +35,7 @@ from tasks import (
     publish,
     quantize,
     repair,
+    score,
 )
 from tasks.site import Site
 
@@ -87,7 +88,7 @@ def join_and_compile(spec: BuildSpec, store: str = STORE, sdk: Choice = "auto", 
     )
 
     fetched = fetch(site, spec)
-    parsing = [parse.submit(site, spec, model, fetched.models[model.name]) for model in spec.models]
+    parsing = [parse.submit(site, spec, model, fetched) for model in spec.models]
     parsed = dict(zip((model.name for model in spec.models), results(parsing), strict=True))
     networks = {name: outcome.value for name, outcome in parsed.items()}
     checked = check(site, spec, networks, fetched).result()
@@ -103,8 +104,9 @@ def join_and_compile(spec: BuildSpec, store: str = STORE, sdk: Choice = "auto", 
         coupled = couple(site, spec, networks, checked.value, joined.value, final).result()
     compiled = compile_joined(site, spec, checked.value, joined.value, final).result()
     measured = benchmark(site, spec, checked.value, final, compiled.value).result()
+    scored = score(site, spec, checked.value, joined.value, final, measured.value).result()
 
-    stages = [*parsed.values(), checked, foreseen, joined, quantized, repaired, coupled, compiled, measured]
+    stages = [*parsed.values(), checked, foreseen, joined, quantized, repaired, coupled, compiled, measured, scored]
     manifest = Manifest(
         build_id=f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{uuid4().hex[:8]}",
         created_at=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
@@ -122,7 +124,8 @@ def join_and_compile(spec: BuildSpec, store: str = STORE, sdk: Choice = "auto", 
         coupled=None if coupled is None else coupled.value,
         compiled=compiled.value,
         measured=measured.value,
-        gates=judge(spec.gates, final, measured.value),
+        scored=scored.value,
+        gates=judge(spec.gates, final, measured.value, scored.value),
         stages=tuple(outcome.run for outcome in stages if outcome is not None),
         machine=machine(),
         versions=versions(),

@@ -9,6 +9,7 @@ import logging
 import os
 import time
 from collections.abc import Sequence
+from dataclasses import astuple
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -84,20 +85,26 @@ class Console:
             self.rich.print(f"[yellow]warning: {escape(text)}[/yellow]")
 
     def show_table(self, builds: Sequence[Build]) -> None:
-        """Show what quantizing cost each model, and the joined networks' figures."""
-        from hefjoin.report import figure_rows, summary_rows
-        from hefjoin.report.summary import EMULATOR_NOTICE, HEADINGS
+        """Show what quantizing cost each model, its accuracy on labels, and the joined networks' figures."""
+        from hefjoin.report import figure_rows, score_rows, summary_rows
+        from hefjoin.report.summary import EMULATOR_NOTICE, HEADINGS, SCORE_HEADINGS
 
         models = Table("Build", *HEADINGS, header_style="bold")
         for build in builds:
             for row in summary_rows(build.manifest):
                 models.add_row(build.manifest.spec.name, row.model, row.snr, row.accuracy, row.drop)
+        scores = Table("Build", *SCORE_HEADINGS, header_style="bold")
+        for build in builds:
+            for score in score_rows(build.manifest):
+                scores.add_row(build.manifest.spec.name, *astuple(score))
         figures = Table.grid(padding=(0, 2))
         for build in builds:
             for label, figure in figure_rows(build.manifest):
                 figures.add_row(build.manifest.spec.name, label, figure)
         self.rich.print()
         self.rich.print(models)
+        if scores.row_count:
+            self.rich.print(scores)
         self.rich.print(figures)
         if any(build.manifest.sdk.provider == "emulator" for build in builds):
             self.rich.print(f"[dim]{EMULATOR_NOTICE}[/dim]")

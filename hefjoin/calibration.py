@@ -10,7 +10,7 @@ import errno
 import hashlib
 import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -18,8 +18,20 @@ from pathlib import Path
 import numpy as np
 
 from hefjoin.artifacts import CHUNK_BYTES, Record, canonical_json, file_sha256
-from hefjoin.calibration_sources import Array, Shape, folder_source, frame_bytes, images_in, npy_source, npz_source
+from hefjoin.calibration_sources import (
+    Array,
+    BesideFrames,
+    Shape,
+    folder_source,
+    frame_bytes,
+    images_in,
+    npy_source,
+    npz_source,
+)
 from hefjoin.errors import CalibrationError, StoreError
+
+NAMED = 10
+"""Frames that a message names; of those behind them it says how many there are."""
 
 
 class Health(Record):
@@ -54,9 +66,19 @@ class Frames:
     shape: Shape
     dtype: str
     """`uint8` or `float32`"""
-    labels: dict[str, Array] = field(repr=False)
-    """From an `.npz`: by name, integers of shape (frames,)."""
+    skipped: int
+    """Frames of the source before these."""
+    available: int
+    """Frames of the source in all."""
+    beside: dict[str, BesideFrames] = field(repr=False)
+    """The other arrays of an `.npz`, by name, as long as the source; `hefjoin.labels` reads those that are labels."""
     read: Callable[[int], Iterator[Array]] = field(repr=False)
+    names: tuple[str, ...] = field(repr=False)
+    """Of each frame's file; empty where it has none."""
+
+    def called(self, index: int) -> str:
+        """Return how a person finds a frame: its index in the source, and its file."""
+        return f"{self.skipped + index}" + (f" ({self.names[index]})" if self.names else "")
 
     def batches(self, size: int) -> Iterator[Array]:
         """Yield arrays of shape (`size` frames or fewer, height, width, channels), in order.
@@ -83,7 +105,7 @@ def open_frames(
     Args:
         source: A folder of images, a `.npy`, or an `.npz` with `images` (or one 4-D array only). Images are taken
             by name, turned upright, scaled to cover (height, width) and cropped around the centre. Arrays must
-            have that size. One-dimensional integer arrays of an `.npz` are labels, one for each frame.
+            have that size.
         height: Rows of a frame.
         width: Columns of a frame.
         channels: 3 (colour) or 1 (grey) for images, any number for arrays.
@@ -117,8 +139,11 @@ def open_frames(
         count=stop - skip,
         shape=shape,
         dtype=found.dtype,
-        labels={name: values[skip:stop] for name, values in found.labels.items()},
+        skipped=skip,
+        available=found.available,
+        beside=found.beside,
         read=partial(found.read, skip, stop),
+        names=found.names[skip:stop],
     )
 
 
@@ -165,6 +190,25 @@ def set_sha256(source: Path) -> str:
     return hashlib.sha256(canonical_json(listing).encode()).hexdigest()
 
 
+class _Named:
+    """Frames with something in common: how many they are, and the first of them by name."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.first: list[str] = []
+
+    def add(self, names: Iterable[str]) -> None:
+        """Take in frames."""
+        for name in names:
+            self.count += 1
+            if self.count <= NAMED:
+                self.first.append(name)
+
+    def __str__(self) -> str:
+        more = f" and {self.count - NAMED:,} more" if self.count > NAMED else ""
+        return f"{', '.join(self.first)}{more}"
+
+
 class _Judge:
     """Gathers a set's health, batch by batch."""
 
@@ -174,22 +218,36 @@ class _Judge:
         self.min, self.max = math.inf, -math.inf
         self.sum = np.zeros(frames.shape[2])
         self.sum_of_squares = np.zeros(frames.shape[2])
-        self.digests: set[bytes] = set()
-        self.blanks = 0
-        self.not_finite: list[int] = []
+        self.digests: dict[bytes, int] = {}
+        """Of each frame unlike those before, its index."""
+        self.not_finite, self.copies, self.blanks = _Named(), _Named(), _Named()
+        self.normalized, self.beyond = _Named(), _Named()
 
     def add(self, batch: Array) -> None:
         """Take in frames of shape (frames, height, width, channels)."""
         flat = batch.reshape(len(batch), -1)
         lows, highs = flat.min(axis=1), flat.max(axis=1)
-        is_finite = np.isfinite(lows) & np.isfinite(highs)
-        self.not_finite += (self.seen + np.flatnonzero(~is_finite)).tolist()
+        self._name(self.not_finite, ~(np.isfinite(lows) & np.isfinite(highs)))
+        if not self.not_finite.count:
+            is_blank = lows == highs
+            self._name(self.blanks, is_blank)
+            self._name(self.normalized, (lows < 0) | ((highs <= 1) & ~is_blank))
+            self._name(self.beyond, highs > 255)
+            self.copies.add(self._copies(flat))
+            self.min, self.max = min(self.min, float(lows.min())), max(self.max, float(highs.max()))
+            self._sum(batch)
         self.seen += len(batch)
-        if self.not_finite:
-            return
-        self.min, self.max = min(self.min, float(lows.min())), max(self.max, float(highs.max()))
-        self.blanks += int((lows == highs).sum())
-        self.digests.update(hashlib.blake2b(frame.data, digest_size=16).digest() for frame in flat)
+
+    def _name(self, found: _Named, chosen: Array) -> None:
+        found.add(self.frames.called(self.seen + int(index)) for index in np.flatnonzero(chosen))
+
+    def _copies(self, flat: Array) -> Iterator[str]:
+        for index, frame in enumerate(flat, self.seen):
+            digest = hashlib.blake2b(frame.data, digest_size=16).digest()
+            if (earlier := self.digests.setdefault(digest, index)) != index:
+                yield f"{self.frames.called(index)} = {self.frames.called(earlier)}"
+
+    def _sum(self, batch: Array) -> None:
         _, width, channels = self.frames.shape
         values = batch.astype(np.float64).reshape(-1, width * channels)
         self.sum += values.sum(axis=0).reshape(width, channels).sum(axis=0)
@@ -199,30 +257,14 @@ class _Judge:
     def health(self) -> Health:
         """Return the health of all frames taken in."""
         frames = self.frames
-        if self.not_finite:
+        if self.not_finite.count:
             raise CalibrationError(
-                f"{frames.what}: {len(self.not_finite):,} of {frames.count:,} frames hold NaN or infinity: "
-                f"{', '.join(map(str, self.not_finite))}"
+                f"{frames.what}: {self.not_finite.count:,} of {frames.count:,} frames hold NaN or infinity: "
+                f"{self.not_finite}"
             )
         pixels = self.seen * math.prod(frames.shape[:2])
         mean = self.sum / pixels
         std = np.sqrt(np.maximum(self.sum_of_squares / pixels - mean**2, 0))
-        duplicates = self.seen - len(self.digests)
-        looks_normalised = self.max <= 1 or self.min < 0
-        notes = []
-        if frames.count < frames.requested:
-            notes.append(f"{frames.requested:,} frames asked for, {frames.count:,} there: all of them are used")
-        if duplicates:
-            notes.append(f"{duplicates:,} of {frames.count:,} frames are exact copies of an earlier one")
-        if self.blanks:
-            notes.append(f"{self.blanks:,} of {frames.count:,} frames are blank: one value only")
-        if looks_normalised:
-            notes.append(
-                f"values run from {self.min:g} to {self.max:g}: the frames look normalized already, which wrecks "
-                "accuracy when the network normalizes too; give them as 0–255"
-            )
-        elif self.max > 255:
-            notes.append(f"values run from {self.min:g} to {self.max:g}, beyond 0–255")
         return Health(
             requested=frames.requested,
             count=frames.count,
@@ -231,8 +273,37 @@ class _Judge:
             max=self.max,
             mean=tuple(mean.tolist()),
             std=tuple(std.tolist()),
-            duplicates=duplicates,
-            blanks=self.blanks,
-            looks_normalised=looks_normalised,
-            notes=tuple(notes),
+            duplicates=self.copies.count,
+            blanks=self.blanks.count,
+            looks_normalised=self._looks_normalised,
+            notes=tuple(self._notes()),
         )
+
+    @property
+    def _looks_normalised(self) -> bool:
+        return self.max <= 1 or self.min < 0
+
+    def _notes(self) -> Iterator[str]:
+        frames = self.frames
+        if frames.count < frames.requested:
+            yield f"{frames.requested:,} frames asked for, {frames.count:,} there: all of them are used"
+        if self.copies.count:
+            yield f"{self._share(self.copies)} are exact copies of an earlier one: {self.copies}"
+        if self.blanks.count:
+            yield f"{self._share(self.blanks)} are blank, one value only: {self.blanks}"
+        values = f"values run from {self.min:g} to {self.max:g}"
+        if self._looks_normalised:
+            yield (
+                f"{values}: the frames look normalized already, which wrecks accuracy when the network normalizes too; "
+                f"give them as 0–255{self._unless_all(self.normalized)}"
+            )
+        elif self.normalized.count:
+            yield f"{self._share(self.normalized)} have no value above 1, where 0–255 is expected: {self.normalized}"
+        if self.beyond.count:
+            yield f"{values}, beyond 0–255{self._unless_all(self.beyond)}"
+
+    def _share(self, found: _Named) -> str:
+        return f"{found.count:,} of {self.frames.count:,} frames"
+
+    def _unless_all(self, found: _Named) -> str:
+        return "" if found.count in (0, self.frames.count) else f" ({self._share(found)}: {found})"

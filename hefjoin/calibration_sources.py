@@ -24,15 +24,27 @@ Shape = tuple[int, int, int]
 IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".webp")
 
 
+class BesideFrames(NamedTuple):
+    """An array that lies beside the frames in an `.npz`: labels, if it has a model's name."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    is_fortran: bool
+    read: Callable[[int, int, int], Iterator[Array]]
+    """(first row, last row + 1, rows in a batch) → batches, of an array in C order and of plain numbers or texts"""
+
+
 class FrameSource(NamedTuple):
     """All frames of a set."""
 
     available: int
     dtype: str
-    labels: dict[str, Array]
-    """By name, integers of shape (frames,)."""
+    beside: dict[str, BesideFrames]
+    """By name."""
     read: Callable[[int, int, int], Iterator[Array]]
     """(first frame, last frame + 1, frames in a batch) → batches"""
+    names: tuple[str, ...] = ()
+    """Of each frame's file, where each has one."""
 
 
 def frame_bytes(shape: Shape, dtype: str) -> int:
@@ -82,7 +94,7 @@ def folder_source(folder: Path, shape: Shape, color: str, what: str) -> FrameSou
         if batch:
             yield np.stack(batch)
 
-    return FrameSource(len(paths), "uint8", {}, read)
+    return FrameSource(len(paths), "uint8", {}, read, tuple(path.name for path in paths))
 
 
 def _image(path: Path, shape: Shape, color: str) -> Array:
@@ -144,10 +156,10 @@ def _header(path: Path, member: str, what: str) -> _Header:
 
 
 def npz_source(path: Path, shape: Shape, what: str) -> FrameSource:
-    """Open an `.npz` with one array of frames and any number of labels.
+    """Open an `.npz` with one array of frames and any number of others beside it.
 
     Raises:
-        CalibrationError: It has no such array, or labels that are not one for each frame.
+        CalibrationError: It has no such array.
     """
     with _opened(path, "", what), zipfile.ZipFile(path) as archive:
         members = [member for member in archive.namelist() if member.endswith(".npy")]
@@ -158,20 +170,14 @@ def npz_source(path: Path, shape: Shape, what: str) -> FrameSource:
     if len(images) != 1:
         names = ", ".join(member.removesuffix(".npy") for member in headers) or "nothing"
         raise CalibrationError(f"{what}: {path} has no array `images` and not one 4-D array only; it has {names}")
-    source = npy_source(path, shape, what, images[0])
-    labels = {}
-    for member, header in headers.items():
-        if len(header.shape) != 1 or header.dtype.kind not in "iu":
-            continue
-        name = member.removesuffix(".npy")
-        if header.shape != (source.available,):
-            raise CalibrationError(
-                f"{what}: {path} has {header.shape[0]:,} labels `{name}` for {source.available:,} frames; "
-                "give one for each frame"
-            )
-        with _opened(path, member, what) as stream:
-            labels[name] = np.lib.format.read_array(stream, allow_pickle=False)
-    return source._replace(labels=labels)
+    beside = {
+        member.removesuffix(".npy"): BesideFrames(
+            header.shape, header.dtype, header.is_fortran, _reader(path, member, header, what)
+        )
+        for member, header in headers.items()
+        if member != images[0]
+    }
+    return npy_source(path, shape, what, images[0])._replace(beside=beside)
 
 
 def npy_source(path: Path, shape: Shape, what: str, member: str = "") -> FrameSource:
@@ -198,11 +204,18 @@ def npy_source(path: Path, shape: Shape, what: str, member: str = "") -> FrameSo
     if not member and path.stat().st_size < wanted_bytes:
         raise CalibrationError(f"{place} is truncated: {path.stat().st_size:,} of {wanted_bytes:,} bytes")
 
+    return FrameSource(header.shape[0], dtype, {}, _reader(path, member, header, what))
+
+
+def _reader(path: Path, member: str, header: _Header, what: str) -> Callable[[int, int, int], Iterator[Array]]:
+    row_shape = header.shape[1:]
+    size = math.prod(row_shape) * header.dtype.itemsize
+
     def read(start: int, stop: int, batch: int) -> Iterator[Array]:
         with _opened(path, member, what) as stream:
             stream.seek(header.size_bytes + start * size)
             for first in range(start, stop, batch):
-                frames = min(batch, stop - first)
-                yield np.frombuffer(stream.read(frames * size), dtype).reshape(frames, *shape)
+                rows = min(batch, stop - first)
+                yield np.frombuffer(stream.read(rows * size), header.dtype).reshape(rows, *row_shape)
 
-    return FrameSource(header.shape[0], dtype, {}, read)
+    return read

@@ -12,9 +12,10 @@ from pydantic import Field
 from hefjoin.artifacts import Record, Ref
 from hefjoin.calibration import Health
 from hefjoin.forecast.fit import Fit
+from hefjoin.scores import Scored
 from hefjoin.spec import BuildSpec, HwArch
 
-SCHEMA_VERSION: Literal[2] = 2
+SCHEMA_VERSION: Literal[3] = 3
 """Raised when a field changes its meaning or a new one is required; manifests of others are not read."""
 
 Provider = Literal["dfc", "emulator"]
@@ -41,6 +42,8 @@ class Fetched(Record):
     """The sources of a build, by content."""
 
     models: dict[str, Ref]
+    weights: dict[str, dict[str, Ref]] = Field(default_factory=dict)
+    """Of models that keep weights in files beside them: those files, by model and by path below its folder."""
     calibration: FrameSource
     evaluation: FrameSource
     """The calibration set again where the spec names none: then the frames behind the calibration frames."""
@@ -103,8 +106,14 @@ class Frames(Record):
 
     npy: Ref
     health: Health
-    labels: dict[str, tuple[int, ...]] = Field(default_factory=dict)
-    """True class per frame, by model."""
+
+
+class Labels(Record):
+    """What is true of the evaluation frames: one .npz, an array of shape (frames, …) under the name of each model."""
+
+    npz: Ref
+    models: tuple[str, ...]
+    """Those that have labels."""
 
 
 class JoinCheck(Record):
@@ -122,6 +131,8 @@ class JoinCheck(Record):
     evaluation: Frames
     evaluation_is_held_out: bool
     """False where no frames were left and the calibration frames had to serve twice."""
+    labels: Labels | None = None
+    """Of the evaluation frames; None where there are none."""
 
 
 class FpsForecast(Record):
@@ -173,7 +184,7 @@ class Joined(Record):
 
 
 class OutputAccuracy(Record):
-    """One output, quantized against float, over all evaluation frames."""
+    """One output against that of an earlier stage, such as quantized against float, over all evaluation frames."""
 
     layer: str
     snr_db: float
@@ -184,14 +195,11 @@ class OutputAccuracy(Record):
 
 
 class ModelAccuracy(Record):
-    """What quantizing cost one model; labels judge its first output."""
+    """What quantizing changed in one model's outputs; whether they are right, `ModelScores` says."""
 
     model: str
     frames: int
     outputs: tuple[OutputAccuracy, ...]
-    float_accuracy: float | None = None
-    """Share of the labels met by the float network, 0–1; None without labels."""
-    quantized_accuracy: float | None = None
 
     @property
     def snr_db(self) -> float:
@@ -199,13 +207,11 @@ class ModelAccuracy(Record):
         return min(output.snr_db for output in self.outputs)
 
     @property
-    def drop_points(self) -> float | None:
-        """Accuracy lost, in percentage points: on labels where there are some, else what is missing to full agreement.
+    def disagreement_points(self) -> float | None:
+        """What is missing to full agreement of the worst output, in percentage points.
 
         None where the outputs are no decisions: a correlation is no share of anything.
         """
-        if self.float_accuracy is not None and self.quantized_accuracy is not None:
-            return 100 * (self.float_accuracy - self.quantized_accuracy)
         if any(output.metric == "correlation" for output in self.outputs):
             return None
         return 100 * (1 - min(output.agreement for output in self.outputs))
@@ -242,7 +248,12 @@ class Quantized(Record):
     raised: dict[str, str] = Field(default_factory=dict)
     """Precision of the layers that a repair raised, in its order; `script` has them."""
     outputs: Ref
-    """.npz with `float_<i>` and `quantized_<i>` per judged output: float32, (frames, …), i as in `output_layers`."""
+    """.npz with `float_<i>`, `quantized_<i>` and, where it can be compared, `native_<i>` per output: float32,
+    (frames, …), i as in `output_layers`."""
+    native: tuple[OutputAccuracy, ...] = ()
+    """The full-precision outputs against those of the network as parsed: what normalization and folding changed."""
+    not_native: dict[str, str] = Field(default_factory=dict)
+    """Models whose network as parsed is another, and why."""
     warnings: tuple[str, ...]
 
     @property
@@ -407,6 +418,10 @@ class HefStream(Record):
     scale: float
     zero_point: float
     """real = (stored - zero_point) · scale."""
+    scales: tuple[float, ...] = ()
+    """One for each feature, where they differ (`output_encoding_vector`); else `scale` is meant."""
+    zero_points: tuple[float, ...] = ()
+    """As `scales`."""
 
 
 class Deployment(Record):
@@ -492,6 +507,8 @@ class Measured(Record):
     """The chip slowed itself down; None where it cannot be asked."""
     accuracy: tuple[ModelAccuracy, ...] = ()
     """Of the outputs that the device gave, against the float network; empty where none were read back."""
+    outputs: Ref | None = None
+    """.npz with `device_<i>` per output that could be compared, as in `Quantized.outputs`."""
     versions: dict[str, str] = Field(default_factory=dict)
     """HailoRT, driver and firmware, where there are any."""
     notes: tuple[str, ...] = ()
@@ -533,7 +550,7 @@ class Machine(Record):
 class Manifest(Record):
     """All that is known of one build."""
 
-    schema_version: Literal[2] = SCHEMA_VERSION
+    schema_version: Literal[3] = SCHEMA_VERSION
     build_id: str
     created_at: str
     """ISO 8601, UTC."""
@@ -554,6 +571,7 @@ class Manifest(Record):
     """None where nothing couples the models."""
     compiled: Compiled
     measured: Measured
+    scored: Scored
     gates: tuple[Gate, ...]
     stages: tuple[StageRun, ...]
     machine: Machine

@@ -25,8 +25,14 @@ DeviceKind = Literal["auto", "emulated", "hailort", "hailortcli"]
 
 SCOPE_PATTERN = r"^[A-Za-z][A-Za-z0-9_]*$"
 NAME_PATTERN = r"^[a-z0-9][a-z0-9._-]*$"
+_IDENTIFIER = "[A-Za-z_][A-Za-z0-9_]*"
+METRIC_PATTERN = (
+    r"^(|top-[1-9][0-9]{0,3}|iou(@-?[0-9]{1,3}(\.[0-9]{1,6})?)?|mae"
+    rf"|{_IDENTIFIER}(\.{_IDENTIFIER})*:{_IDENTIFIER})$"
+)
 _FILE_ARGUMENT = re.compile(r"""(\bnms_postprocess\s*\(\s*["'])([^"'\n]+)(["'])""")
 """The file that a model script refers to."""
+METRICS = "top-1, top-5 (any k), iou, iou@0.3 (any threshold), mae and package.module:function"
 MODEL_SUFFIXES = (".onnx", ".har")
 
 Text = Annotated[str, Field(json_schema_extra={"format": "multiline"})]
@@ -91,6 +97,14 @@ class ModelSpec(Section):
         description="This network's own model script commands, with unscoped layer names.",
         json_schema_extra={"position": 8},
     )
+    metric: str = Field(
+        default="",
+        max_length=200,
+        pattern=METRIC_PATTERN,
+        description="Judges the first output on the labels of the evaluation set: top-1 (any k), iou or iou@0.3 of a "
+        "map, mae, or package.module:function. Empty: top-1.",
+        json_schema_extra={"position": 9},
+    )
 
 
 class CalibrationSpec(Section):
@@ -115,7 +129,7 @@ class EvaluationSpec(Section):
 
     source: str = Field(
         default="",
-        description="Like the calibration set; a .npz may hold labels under each model's name. "
+        description="Like the calibration set; a .npz may hold labels under the models' names. "
         "Empty: further images of the calibration set.",
         json_schema_extra={"position": 0},
     )
@@ -218,8 +232,8 @@ class GatesSpec(Section):
         default=100.0,
         ge=0,
         le=100,
-        description="Of every model, in percentage points, on the labels of its first output; without labels, of its "
-        "disagreement with the float network. 100: not gated.",
+        description="Of every model against its float self: percentage points of top-k or IoU, percent of mae or an "
+        "own metric; without labels, of its outputs' disagreement. 100: not gated.",
         json_schema_extra={"position": 1},
     )
     min_fps: float = Field(
@@ -392,6 +406,8 @@ def _field_problem(detail: Any) -> Problem | None:
         return Problem(path, f"unknown key; {hint}")
     if kind == "missing":
         return Problem(path, "is required")
+    if kind == "string_pattern_mismatch" and detail["ctx"]["pattern"] == METRIC_PATTERN:
+        return Problem(path, f"{detail['input']!r} is no metric; there are {METRICS}")
     if kind == "string_pattern_mismatch":
         return Problem(path, f"{detail['input']!r} does not match {detail['ctx']['pattern']}")
     message = detail["msg"].removeprefix("Input should be ").removeprefix("Value error, ")

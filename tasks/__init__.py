@@ -11,6 +11,7 @@ from tasks.parse import parse
 from tasks.publish import publish
 from tasks.quantize import quantize
 from tasks.repair import repair
+from tasks.score import score
 
 __all__ = [
     "benchmark",
@@ -24,4 +25,5 @@ __all__ = [
     "publish",
     "quantize",
     "repair",
+    "score",
 ]

@@ -2,8 +2,7 @@
 
 from prefect import State, task
 
-from hefjoin.artifacts import Ref
-from hefjoin.manifest import Network
+from hefjoin.manifest import Fetched, Network
 from hefjoin.spec import BuildSpec, ModelSpec
 from hefjoin.stages.contract import Outcome
 from hefjoin.stages.parse import Parse
@@ -11,6 +10,7 @@ from tasks.site import STAGE_TASK, Site, run_stage
 
 
 @task(name="parse", task_run_name="parse {model.name}", **STAGE_TASK)
-def parse(site: Site, spec: BuildSpec, model: ModelSpec, source: Ref) -> State[Outcome[Network]]:
+def parse(site: Site, spec: BuildSpec, model: ModelSpec, fetched: Fetched) -> State[Outcome[Network]]:
     """Translate one model into a HAR."""
-    return run_stage(Parse.of(spec, model, source, site.toolchain.sdk), site)
+    source, weights = fetched.models[model.name], fetched.weights.get(model.name)
+    return run_stage(Parse.of(spec, model, source, site.toolchain.sdk, weights), site)

@@ -49,6 +49,7 @@ from hefjoin.manifest import (
     Utilization,
 )
 from hefjoin.report import maps
+from hefjoin.scores import Difference, ModelScores, Scored, StageScore
 from hefjoin.spec import validate_spec
 
 MODELS = ("resnet_a", "resnet_b")
@@ -184,6 +185,7 @@ def make_manifest(
             deployment=_deployment(joined, models),
         ),
         "measured": _measured("emulator"),
+        "scored": Scored(models=()),
         "gates": (
             Gate(name="SNR of resnet_a", wanted="≥ 20 dB", found="31.2 dB", verdict="passed"),
             Gate(
@@ -374,23 +376,63 @@ def failed_manifest() -> Manifest:
 
 
 def labelled_manifest() -> Manifest:
-    """A build whose evaluation set has labels; quantizing even gained a little on the second model."""
-    quantized = make_manifest().quantized
-    return make_manifest(
-        quantized=quantized.model_copy(
-            update={
-                "accuracy": tuple(
-                    each.model_copy(
-                        update={
-                            "frames": 1000,
-                            "float_accuracy": 0.969,
-                            "quantized_accuracy": 0.966 + 0.004 * index,
-                        }
-                    )
-                    for index, each in enumerate(quantized.accuracy)
-                )
-            }
-        )
+    """A build whose evaluation set has labels: classes of the first model, numbers of the second."""
+    first, second = MODELS
+    hits = ModelScores(
+        model=first, layer=f"{first}/fc1", metric="top-1", kind="hits", frames=1000, not_available={},
+        stages=(
+            StageScore(stage="native", value=0.969, differences=()),
+            StageScore(stage="fp-optimized", value=0.969, differences=(difference("native", 0.0, 0.004, 1.0, 0, 0),)),
+            StageScore(
+                stage="quantized",
+                value=0.966,
+                differences=tuple(
+                    difference(to, -0.003, 0.007, 0.5488, 4, 7) for to in ("native", "fp-optimized")
+                ),
+            ),
+            StageScore(
+                stage="device",
+                value=0.951,
+                differences=tuple(
+                    difference(to, -0.018, 0.009, 0.00012, 2, 20) for to in ("native", "fp-optimized", "quantized")
+                ),
+            ),
+        ),
+    )  # fmt: skip
+    errors = ModelScores(
+        model=second, layer=f"{second}/fc1", metric="mae", kind="error", frames=1000,
+        not_available={"native": "`input_conversion` in script changes the network after parsing",
+                       "device": "not measured"},
+        stages=(
+            StageScore(stage="fp-optimized", value=2.0, differences=()),
+            StageScore(
+                stage="quantized",
+                value=1.998,
+                differences=(difference("fp-optimized", -0.002, 0.0012, 0.0021, 610, 390, verdict="better"),),
+            ),
+        ),
+    )  # fmt: skip
+    native = OutputAccuracy(layer=f"{first}/fc1", snr_db=118.0, metric="top-1", agreement=1.0)
+    quantized = make_manifest().quantized.model_copy(
+        update={"native": (native,), "not_native": {second: errors.not_available["native"]}}
+    )
+    return make_manifest(scored=Scored(models=(hits, errors)), quantized=quantized)
+
+
+def difference(
+    to: Any, value: float, half: float, p_value: float, better: int, worse: int, verdict: Any = None
+) -> Difference:
+    """A difference with the interval value ± half; of more is better unless a verdict is given."""
+    found = "within noise" if p_value > 0.05 else "worse" if value < 0 else "better"
+    return Difference(
+        to=to,
+        value=value,
+        low=value - half,
+        high=value + half,
+        p_value=p_value,
+        verdict=verdict or found,
+        frames_better=better,
+        frames_worse=worse,
     )
 
 

@@ -53,5 +53,7 @@ def quantized(frames: Array, stream: Stream) -> Array:
 
 
 def dequantized(values: Array, stream: Stream) -> npt.NDArray[np.float32]:
-    """Return what an output's integers stand for: `(stored - zero_point) * scale`, float32."""
-    return ((values.astype(np.float32) - np.float32(stream.zero_point)) * np.float32(stream.scale)).astype(np.float32)
+    """Return what an output's integers, features last, stand for: `(stored - zero_point) * scale`, float32."""
+    scale = np.asarray(stream.scales or stream.scale, dtype=np.float32)
+    zero_point = np.asarray(stream.zero_points or stream.zero_point, dtype=np.float32)
+    return ((values.astype(np.float32) - zero_point) * scale).astype(np.float32)

@@ -5,7 +5,8 @@ not follow it finds out here, in seconds.
 """
 
 from hefjoin.emulator import exposed_definitions
-from hefjoin.emulator.client_runner import SDK_VERSION, ClientRunner
+from hefjoin.emulator.archive import SDK_VERSION
+from hefjoin.emulator.client_runner import ClientRunner
 from hefjoin.emulator.exposed_definitions import CalibrationDataType, InferenceContext, JoinAction, States
 
 __version__ = SDK_VERSION

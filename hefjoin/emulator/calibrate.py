@@ -12,22 +12,57 @@ distribution in place of a Laplace or Gaussian one.
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
+
 import numpy as np
 
 from hefjoin.emulator.graph import Array
-from hefjoin.emulator.observe import Observation
+from hefjoin.emulator.observe import Observation, Wish, Wishes
 
-Ranges = dict[str, tuple[float, float]]
+Range = tuple[float, float] | tuple[Array, Array]
+"""Smallest and largest value, of a tensor or of each of its channels: float64, shape (channels,)."""
+Ranges = dict[str, Range]
 SHARES = 128
 WORTH = 0.2
 """Of the error that the range of all values has; chosen on the networks of the benchmark, on its evaluation images."""
+RESERVE = 2.0
+"""Chosen of 1, 2 and 4 on resnet-pair's outputs; on images like those of the calibration set it costs nothing."""
+
+
+def range_wishes(bits: Mapping[str, int], clipped: Collection[str], apart: Collection[str] = ()) -> Wishes:
+    """Return what choosing ranges wants to know of tensors.
+
+    Args:
+        bits: Of each tensor.
+        clipped: Tensors that a script clips.
+        apart: Tensors whose channels are encoded apart.
+    """
+    return {
+        name: Wish(histogram=count <= 8 or name in clipped or name in apart, by_channel=name in apart)
+        for name, count in bits.items()
+    }
 
 
 def least_error_range(seen: Observation, bits: int) -> tuple[float, float]:
-    """Return the range of least squared error for a tensor that was observed with a histogram."""
-    assert seen.histogram is not None
+    """Return the range of least squared error; all that was seen where there is no histogram."""
     low, high = float(np.min(seen.low)), float(np.max(seen.high))
+    if seen.histogram is None:
+        return min(low, 0.0), max(high, 0.0)
     return tightened(low, high, seen.histogram.centers().reshape(-1), seen.histogram.counts.reshape(-1), bits)
+
+
+def least_error_ranges(seen: Observation, bits: int) -> tuple[Array, Array]:
+    """Return the range of least squared error of each channel, of a tensor whose channels were observed apart.
+
+    A channel of n values is given `RESERVE`/√n of its range more at both ends, as far as the tensor reaches: the
+    extremes of a few values (an output of one value a frame) are no bound for those of the next frames.
+    """
+    assert seen.histogram is not None
+    lows, highs = seen.low.tolist(), seen.high.tolist()
+    counted = zip(lows, highs, seen.histogram.centers(), seen.histogram.counts, strict=True)
+    ends = np.array([tightened(low, high, values, counts, bits) for low, high, values, counts in counted])
+    reserve = RESERVE / np.sqrt(max(seen.histogram.seen, 1)) * (ends[:, 1] - ends[:, 0])
+    return np.maximum(ends[:, 0] - reserve, np.min(seen.low)), np.minimum(ends[:, 1] + reserve, np.max(seen.high))
 
 
 def tightened(low: float, high: float, values: Array, counts: Array, bits: int) -> tuple[float, float]:

@@ -6,22 +6,20 @@ does not have, raises. What cannot be known without the compiler (how many conte
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
-from functools import wraps
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any
 
 import numpy as np
 import onnx
 
-from hefjoin import __version__ as _hefjoin_version
+from hefjoin.emulator import archive, exceptions, hn
 from hefjoin.emulator import compile as compiling
-from hefjoin.emulator import exceptions, hn
 from hefjoin.emulator import optimize as optimizing
+from hefjoin.emulator.calibrate import Ranges
 from hefjoin.emulator.equalize import Factors, equalize
 from hefjoin.emulator.exposed_definitions import (
     SUPPORTED_HW_ARCHS,
@@ -41,27 +39,17 @@ from hefjoin.emulator.noise import layer_noise
 from hefjoin.emulator.plan import Plan, after_optimization, plan
 from hefjoin.emulator.quantize import Encoding, quantized_tensors
 from hefjoin.emulator.script_view import modified, with_host_steps
+from hefjoin.emulator.states import LOADED, in_state
 from hefjoin.emulator.translate import translate
+from hefjoin.emulator.weights import Weight, Weights, arrays
 from hefjoin.errors import InputError, SpecError
-from hefjoin.formats import har as har_file
 from hefjoin.formats.model_script import Script
 from hefjoin.formats.model_script import parse as parse_script
 from hefjoin.formats.model_script_files import named_file, read_config
 from hefjoin.sessions import open_session
 
-SDK_VERSION = f"{_hefjoin_version}-emulator"
-NATIVE_GRAPH, QUANTIZED_GRAPH, OWN_STATE = ".native.onnx", ".quantized.onnx", ".emulator.json"
-NATIVE_HN, SCRIPT = ".native.hn", ".alls"
-RESOLVED_SCRIPT = ".auto.alls"
-"""What the compiler decided, as a script; nothing is placed here, so it says what was asked for."""
-
 EQUALIZED = "/equalization/factors"
 """Ends the key of the statistics that hold what a layer's channels were divided by."""
-
-OWN_FORMAT = 2
-"""Raised when `.emulator.json` changes."""
-
-Method = TypeVar("Method", bound=Callable[..., Any])
 
 
 @dataclass
@@ -71,27 +59,6 @@ class Context:
     infer_context: InferenceContext
     session: Any
     model: onnx.ModelProto
-
-
-def in_state(*allowed: States) -> Callable[[Method], Method]:
-    """Refuse a method in any state but the allowed ones."""
-
-    def guard(method: Method) -> Method:
-        @wraps(method)
-        def guarded(self: ClientRunner, *args: Any, **kwargs: Any) -> Any:
-            if self.state not in allowed:
-                wanted = " or ".join(state.value for state in allowed)
-                raise exceptions.InvalidStateException(
-                    f"{method.__name__} is allowed in state {wanted}, the runner is in {self.state.value}"
-                )
-            return method(self, *args, **kwargs)
-
-        return cast(Method, guarded)
-
-    return guard
-
-
-LOADED = (States.HAILO_MODEL, States.FP_OPTIMIZED_MODEL, States.QUANTIZED_MODEL, States.COMPILED_MODEL)
 
 
 class ClientRunner:
@@ -111,6 +78,8 @@ class ClientRunner:
         self.hw_arch = hw_arch or "hailo8"
         self.state = States.UNINITIALIZED
         self._model = onnx.ModelProto()
+        self._weights: dict[str, Weight] = {}
+        """The large constants of the model that stay in their files."""
         self._hn: hn.Hn = {}
         self._script = Script()
         self._optimized_by = Script()
@@ -142,7 +111,8 @@ class ClientRunner:
             raise exceptions.InvalidArgumentsException(f"net_name {net_name!r} must be a name without `/`")
         say(f"Translation started on ONNX model {net_name}")
         translated = translate(Path(model), net_name, start_node_names or (), end_node_names or (), net_input_shapes)
-        self._model, self._hn = translated.model, hn.build(translated, net_name)
+        self._model, self._weights = translated.model, translated.weights
+        self._hn = hn.build(translated, net_name)
         self.state = States.HAILO_MODEL
         inputs = [f"'{layer['original_names'][0]}': '{name}'" for name, layer in hn.input_layers(self._hn).items()]
         ends = [f"'{layer['original_names'][0]}'" for layer in hn.output_layers(self._hn).values()]
@@ -153,72 +123,19 @@ class ClientRunner:
 
     def load_har(self, har: str | Path) -> None:
         """Load a HAR that this emulator wrote."""
-        path = Path(har)
-        found = har_file.read(path)
-        if not found.is_emulated:
-            raise exceptions.InvalidArgumentsException(
-                f"{path.name} was made by DFC {found.sdk_version}; the emulator reads its own HARs only, "
-                "as the vendor's hold no executable graph"
-            )
-        state = States(found.state)
-        own = json.loads(har_file.read_member(path, OWN_STATE))
-        if own.get("format") != OWN_FORMAT:
-            raise exceptions.InvalidArgumentsException(
-                f"{path.name} was written by another emulator ({found.sdk_version}); parse its model again"
-            )
-        quantized = hef = None
-        compiled_by = Script()
-        if state in (States.QUANTIZED_MODEL, States.COMPILED_MODEL):
-            data = har_file.read_member(path, QUANTIZED_GRAPH, limit_bytes=1 << 31)
-            quantized = onnx.load_from_string(data)
-        if state is States.COMPILED_MODEL:
-            hef = har_file.read_member(path, ".hef", limit_bytes=1 << 31)
-            compiled_by = parse_script(har_file.read_member(path, RESOLVED_SCRIPT).decode())
-        native_hn = ".hn" if state is States.HAILO_MODEL else NATIVE_HN
-        has_script = f"{found.model_name}{SCRIPT}" in found.members
-        self._hn = json.loads(har_file.read_member(path, native_hn))
-        self._model = onnx.load_from_string(har_file.read_member(path, NATIVE_GRAPH, limit_bytes=1 << 31))
-        self._script = parse_script(har_file.read_member(path, SCRIPT).decode() if has_script else "")
-        self._optimized_by = parse_script(own["optimized_by"])
-        self._merged, self._statistics = own["merged_inputs"], own["statistics"]
-        self._files = own["files"]
-        self._encodings = {name: Encoding(**code) for name, code in own["encodings"].items()}
-        self._quantized, self._hef, self._compiled_by = quantized, hef, compiled_by
-        self.state, self.hw_arch = state, found.hw_arch
+        found = archive.read(Path(har))
+        self._take(found.network)
+        self._script, self._files = found.script, found.files
+        self._hef, self._compiled_by = found.hef, found.compiled_by
+        self.state, self.hw_arch = found.state, found.hw_arch
 
     @in_state(*LOADED)
     def save_har(self, har_path: str | Path) -> None:
-        """Write the HAR; an existing file is replaced.
-
-        Weights are in it once, in the graph that computes with them, and not in the vendor's `.npz` as well.
-        """
-        own = {
-            "format": OWN_FORMAT,
-            "files": self._files,
-            "merged_inputs": self._merged,
-            "optimized_by": str(self._optimized_by),
-            "statistics": self._statistics,
-            "encodings": {name: asdict(code) for name, code in self._encodings.items()},
-        }
-        members: dict[str, bytes | Path] = {
-            NATIVE_GRAPH: self._model.SerializeToString(),
-            OWN_STATE: json.dumps(own, sort_keys=True).encode(),
-        }
-        if self._script.commands:
-            members[SCRIPT] = str(self._script).encode()
-        if self.state is not States.HAILO_MODEL:
-            members[NATIVE_HN] = json.dumps(self._hn).encode()
-        if self._quantized is not None:
-            members[QUANTIZED_GRAPH] = self._quantized.SerializeToString()
-        if self._hef is not None:
-            members |= {".hef": self._hef, RESOLVED_SCRIPT: str(self._compiled_by).encode()}
-        har_file.write(
-            Path(har_path),
-            model_name=self.model_name,
-            metadata={"state": self.state.value, "sdk_version": SDK_VERSION, "hw_arch": self.hw_arch},
-            hn=self.get_hn_dict(),
-            members=members,
+        """Write the HAR; an existing file is replaced."""
+        held = archive.Archived(
+            self.state, self.hw_arch, self._network(), self._script, self._files, self._hef, self._compiled_by
         )
+        archive.write(Path(har_path), held, self.get_hn_dict())
         say(f"Saved HAR to: {har_path}")
 
     @in_state(States.HAILO_MODEL, States.FP_OPTIMIZED_MODEL, States.QUANTIZED_MODEL)
@@ -256,15 +173,24 @@ class ClientRunner:
                 f"{join_action} wires parsed networks (hailo_model), these are in {self.state.value}"
                 f"{input_scales(first, second)}; join them before optimizing, or with JoinAction.NONE"
             )
-        joined = join_networks(first, second, join_action, join_action_info or {})
-        self._model, self._hn, self._merged, self._optimized_by = joined[:4]
-        self._quantized, self._encodings, self._statistics = joined[4:]
+        self._take(join_networks(first, second, join_action, join_action_info or {}))
         self._script, self._files = Script(), {**runner._files, **self._files}
 
     def _network(self) -> Network:
         return Network(
-            self._model, self._hn, self._merged, self._optimized_by, self._quantized, self._encodings, self._statistics
+            model=self._model,
+            hn=self._hn,
+            merged=self._merged,
+            optimized_by=self._optimized_by,
+            quantized=self._quantized,
+            encodings=self._encodings,
+            statistics=self._statistics,
+            weights=self._weights,
         )
+
+    def _take(self, network: Network) -> None:
+        self._model, self._hn, self._merged, self._optimized_by = network[:4]
+        self._quantized, self._encodings, self._statistics, self._weights = network[4:]
 
     @in_state(*LOADED)
     def load_model_script(self, model_script: str | Path | None, append: bool = False) -> None:
@@ -328,7 +254,7 @@ class ClientRunner:
         model = self._fp_graph(self._script)
         feeds = Feeds(model, calib_data)
         # A camera's bytes are sent to the chip as they are.
-        known = dict.fromkeys(hn.input_layers(self._hn), (0.0, 255.0)) if feeds.is_uint8 else {}
+        known: Ranges = dict.fromkeys(hn.input_layers(self._hn), (0.0, 255.0)) if feeds.is_uint8 else {}
         found = optimizing.optimize(model, feeds, script, known)
         self._quantized, self._encodings = found.model, found.encodings
         self._statistics = {f"{name}{EQUALIZED}": factor.tolist() for name, factor in found.equalized.items()}
@@ -374,8 +300,9 @@ class ClientRunner:
         """Prepare one form of the network for `infer`."""
         if not isinstance(inference_context, InferenceContext):
             raise exceptions.InvalidArgumentsException(f"{inference_context!r} is no InferenceContext")
+        outside: Weights = {}
         if inference_context is InferenceContext.SDK_NATIVE:
-            model = self._model
+            model, outside = self._model, self._weights
         elif inference_context is InferenceContext.SDK_FP_OPTIMIZED and self.state is not States.HAILO_MODEL:
             model = with_host_side(self._fp_graph(self._optimized_by), self._plan(self._optimized_by).host_steps)
         elif inference_context is InferenceContext.SDK_QUANTIZED and self._quantized is not None:
@@ -384,7 +311,7 @@ class ClientRunner:
             raise exceptions.InvalidStateException(
                 f"{inference_context} needs an optimized model, the runner is in {self.state.value}"
             )
-        context = Context(inference_context, open_session(model.SerializeToString()), model)
+        context = Context(inference_context, open_session(model.SerializeToString(), weights=arrays(outside)), model)
         try:
             yield context
         finally:
@@ -423,7 +350,8 @@ class ClientRunner:
         say("Building HEF...")
         applied = self._plan(self._optimized_by)
         view = modified(self._hn, applied.modifications)
-        self._hef = compiling.build_hef(view, self._quantized, self._encodings, fit, SDK_VERSION, applied.host_steps)
+        steps = applied.host_steps
+        self._hef = compiling.build_hef(view, self._quantized, self._encodings, fit, archive.SDK_VERSION, steps)
         say(f"Successful Compilation (compilation time: {time.monotonic() - start:.0f}s)")
         self._compiled_by, self.state = self._script.stage("compilation"), States.COMPILED_MODEL
         return self._hef
@@ -464,4 +392,4 @@ class ClientRunner:
             say(f"Not emulated, kept for the real compiler: {text}", "warning")
 
     def _fp_graph(self, script: Script) -> onnx.ModelProto:
-        return fp_optimize(self._model, self._plan(script).modifications)
+        return fp_optimize(self._model, self._plan(script).modifications, self._weights)

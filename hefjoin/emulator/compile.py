@@ -164,11 +164,18 @@ def _edge(name: str, layer: Mapping[str, Any], code: Encoding, network: str) -> 
         name=name,
         shape=tuple(shape),
         data_bytes=code.bits // 8,
-        zero_point=code.zero_point,
-        scale=code.scale,
+        **_numbers(code),
         original_names=tuple(layer["original_names"]),
         network=network,
     )
+
+
+def _numbers(code: Encoding) -> dict[str, Any]:
+    """Return scale and zero point as an edge has them: those of the first feature beside a list of all."""
+    if isinstance(code.scale, tuple) and isinstance(code.zero_point, tuple):
+        first = {"scale": code.scale[0], "zero_point": code.zero_point[0]}
+        return {**first, "scales": code.scale, "zero_points": code.zero_point}
+    return {"scale": code.scale, "zero_point": code.zero_point}
 
 
 def _network_of_each_scope(view: hn.Hn) -> dict[str, str]:

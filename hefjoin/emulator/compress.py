@@ -16,10 +16,18 @@ import onnx
 
 from hefjoin.emulator.graph import Graph
 from hefjoin.emulator.layers import WEIGHTED_OPS, find_layers
-from hefjoin.emulator.observe import Observation
-from hefjoin.emulator.quantize import feature_axis, quantize_kernel
+from hefjoin.emulator.observe import Observation, Wish, Wishes
+from hefjoin.emulator.quantize import feature_axis, quantize_kernel, quantized_tensors
 
 BITS = 4
+
+
+def compression_wishes(model: onnx.ModelProto) -> Wishes:
+    """Return what choosing layers wants to know: the energy before and behind each kernel."""
+    handed_on = set(quantized_tensors(model))
+    layers = [layer for layer in find_layers(model) if layer.main.op_type in WEIGHTED_OPS]
+    ends = [name for layer in layers for name in (layer.main.input[0], layer.outputs[0])]
+    return {name: Wish() for name in ends if name in handed_on}
 
 
 def four_bit_layers(

@@ -5,6 +5,7 @@ The rule: frames are NHWC and raw (0–255), batch first, as for the DFC; a grap
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -53,17 +54,28 @@ class Feeds:
                 f"Data shape {tuple(given)} for layer {name} doesn't match network's input shape {expected}"
             )
 
-    def frames(self, count: int | None = None) -> Iterator[dict[str, Array]]:
-        """Yield feeds of one frame each: float32, channels first."""
+    def frames(self, count: int | None = None, start: int = 0) -> Iterator[dict[str, Array]]:
+        """Yield feeds of one frame each, float32, channels first; those before `start` are not read."""
         if count is not None and count < 1:
             raise exceptions.InvalidArgumentsException(f"data_count must be at least 1, is {count}")
-        total = self.count if count is None else min(count, self.count)
-        for start in range(0, total, CHUNK_FRAMES):
-            stop = min(start + CHUNK_FRAMES, total)
-            # A file is mapped for one chunk only: mapped pages count as resident memory until they are let go.
-            chunk = {name: np.array(_open(source)[start:stop]) for name, source in self._sources.items()}
-            for index in range(stop - start):
+        for chunk in self._chunks(start, self.count if count is None else min(count, self.count)):
+            for index in range(len(next(iter(chunk.values())))):
                 yield {name: _channels_first(array[index : index + 1]) for name, array in chunk.items()}
+
+    def sha256(self, count: int) -> bytes:
+        """Return a digest of the first `count` frames, as they were handed over."""
+        digest = hashlib.sha256()
+        for chunk in self._chunks(0, min(count, self.count)):
+            for name, array in sorted(chunk.items()):
+                digest.update(f"{name} {array.dtype.str} {array.shape}\0".encode())
+                digest.update(np.ascontiguousarray(array).data)
+        return digest.digest()
+
+    def _chunks(self, start: int, stop: int) -> Iterator[dict[str, Array]]:
+        for first in range(start, stop, CHUNK_FRAMES):
+            last = min(first + CHUNK_FRAMES, stop)
+            # A file is mapped for one chunk only: mapped pages count as resident memory until they are let go.
+            yield {name: np.array(_open(source)[first:last]) for name, source in self._sources.items()}
 
 
 def _channels_first(frame: Array) -> Array:

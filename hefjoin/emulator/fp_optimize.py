@@ -14,16 +14,26 @@ from onnx import numpy_helper
 from hefjoin.emulator.graph import Array, Graph, attributes, remove_unused
 from hefjoin.emulator.layers import is_affine
 from hefjoin.emulator.modify import Modification, modify
+from hefjoin.emulator.weights import Weights, fill
 
 
-def fp_optimize(native: onnx.ModelProto, modifications: Sequence[Modification]) -> onnx.ModelProto:
+def fp_optimize(
+    native: onnx.ModelProto, modifications: Sequence[Modification], weights: Weights | None = None
+) -> onnx.ModelProto:
     """Return a new graph that computes, from raw frames, what `native` computes on frames so modified.
 
+    Args:
+        native: The graph as it was translated or joined.
+        modifications: In the order of the script.
+        weights: The constants that are not in it; here they come to be.
+
     Raises:
+        exceptions.InvalidArgumentsException: With them the graph is too large.
         exceptions.AllocatorScriptParserException: A modification does not fit its input or output.
     """
     model = onnx.ModelProto()
     model.CopyFrom(native)
+    fill(model, weights or {})
     modify(model, modifications)
     _fold_affine_steps(model)
     remove_unused(model)

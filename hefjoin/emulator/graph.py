@@ -16,14 +16,18 @@ import numpy.typing as npt
 import onnx
 from onnx import numpy_helper
 
+from hefjoin.emulator.weights import Weights
+
 Array = npt.NDArray[Any]
 
 
 class Graph:
     """An index over an ONNX graph: who makes a tensor, who reads it, what is constant, what shape it has."""
 
-    def __init__(self, model: onnx.ModelProto) -> None:
+    def __init__(self, model: onnx.ModelProto, weights: Weights | None = None) -> None:
+        """Take a model and, where values may be asked for that are not in it, the table that has them."""
         self.model = model
+        self.weights = weights or {}
         self.nodes: Sequence[onnx.NodeProto] = model.graph.node
 
     @cached_property
@@ -68,6 +72,8 @@ class Graph:
 
     def constant(self, name: str) -> Array:
         """Return an initializer's values."""
+        if name in self.weights:
+            return self.weights[name].array()
         return numpy_helper.to_array(self.initializers[name])
 
     def is_scalar(self, name: str) -> bool:
@@ -98,12 +104,18 @@ def rename_tensors(graph: onnx.GraphProto, rename: Callable[[str], str]) -> None
             for index, name in enumerate(names):
                 if name:
                     names[index] = rename(name)
-        for attribute in node.attribute:
-            for body in (attribute.g, *attribute.graphs) if attribute.type in _BODY_TYPES else ():
-                rename_tensors(body, rename)
+        for body in bodies(node):
+            rename_tensors(body, rename)
 
 
-_BODY_TYPES = (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS)
+def bodies(node: onnx.NodeProto) -> list[onnx.GraphProto]:
+    """Return the graphs inside a node: branches, the body of a loop."""
+    found: list[onnx.GraphProto] = []
+    for attribute in node.attribute:
+        if attribute.type == onnx.AttributeProto.GRAPH:
+            found.append(attribute.g)
+        found += attribute.graphs
+    return found
 
 
 def name_nodes(graph: onnx.GraphProto) -> None:
@@ -191,23 +203,24 @@ def remove_unused(model: onnx.ModelProto) -> None:
         if any(output in wanted for output in node.output):
             kept.append(node)
             wanted.update(filter(None, node.input))
-            wanted.update(_captured(node))
-    _replace(graph.node, reversed(kept))
-    _replace(graph.initializer, [tensor for tensor in graph.initializer if tensor.name in wanted])
-    _replace(graph.value_info, [info for info in graph.value_info if info.name in wanted])
+            wanted.update(captured(node))
+    replace(graph.node, reversed(kept))
+    replace(graph.initializer, [tensor for tensor in graph.initializer if tensor.name in wanted])
+    replace(graph.value_info, [info for info in graph.value_info if info.name in wanted])
 
 
-def _captured(node: onnx.NodeProto) -> set[str]:
+def captured(node: onnx.NodeProto) -> set[str]:
+    """Return the names that are read inside a node's bodies, those among them that are made there too."""
     names: set[str] = set()
-    for attribute in node.attribute:
-        for body in (attribute.g, *attribute.graphs) if attribute.type in _BODY_TYPES else ():
-            for inner in body.node:
-                names.update(filter(None, inner.input))
-                names.update(_captured(inner))
+    for body in bodies(node):
+        for inner in body.node:
+            names.update(filter(None, inner.input))
+            names.update(captured(inner))
     return names
 
 
-def _replace(field: object, items: Iterable[object]) -> None:
+def replace(field: object, items: Iterable[object]) -> None:
+    """Put other items into a repeated field."""
     kept = list(items)
     del field[:]  # type: ignore[attr-defined]
     field.extend(kept)  # type: ignore[attr-defined]

@@ -11,16 +11,15 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import onnx
-from onnx import version_converter
 
 from hefjoin.emulator import exceptions, hn
 from hefjoin.emulator.exposed_definitions import JoinAction
 from hefjoin.emulator.graph import constants_to_initializers, name_nodes, rename_tensors
 from hefjoin.emulator.joined_script import as_part
 from hefjoin.emulator.quantize import Encoding
+from hefjoin.emulator.weights import INLINE_LIMIT_BYTES, Weight, Weights, converted, inline_bytes, take_large
 from hefjoin.emulator.wiring import Side, Wiring, wiring
 from hefjoin.formats.model_script import Script
-from hefjoin.formats.onnx_file import PROTOBUF_LIMIT_BYTES
 
 Rename = Callable[[str], str]
 
@@ -36,6 +35,8 @@ class Network(NamedTuple):
     quantized: onnx.ModelProto | None
     encodings: dict[str, Encoding]
     statistics: dict[str, list[float]]
+    weights: dict[str, Weight]
+    """The large constants of `model` that are not in it."""
 
 
 def renamed(network: Network, names: Mapping[str, str] | str | None) -> Network:
@@ -58,6 +59,7 @@ def renamed(network: Network, names: Mapping[str, str] | str | None) -> Network:
         quantized=_renamed_model(network.quantized, rename) if network.quantized is not None else None,
         encodings={rename(name): code for name, code in network.encodings.items()},
         statistics={rename(name): values for name, values in network.statistics.items()},
+        weights={rename(name): weight for name, weight in network.weights.items()},
     )
 
 
@@ -103,22 +105,24 @@ def join(first: Network, second: Network, action: JoinAction, details: Mapping[s
         exceptions.InvalidArgumentsException: Scopes overlap, layers do not fit together, or the network is too large.
     """
     _refuse_overlap(first.hn, second.hn)
-    _refuse_too_large(first.model, second.model)
+    weights = {**first.weights, **second.weights, **_taken_out(first.model, second.model)}
     wired = wiring(Side(first.model, first.hn), Side(second.model, second.hn), action, details)
     joined = _join_hn(first.hn, second.hn, wired)
     quantized = None
     if first.quantized is not None and second.quantized is not None:
-        quantized = _merged((first.quantized, first.hn), (second.quantized, second.hn), wired, joined["name"])
+        _refuse_too_large(first.quantized, second.quantized)
+        quantized = _merged((first.quantized, first.hn), (second.quantized, second.hn), wired, joined["name"], {})
     shared = {gone: source.layer for gone, source in wired.sources.items() if not source.output_layer}
     moved = {gone: shared.get(survivor, survivor) for gone, survivor in second.merged.items()}
     return Network(
-        model=_merged((first.model, first.hn), (second.model, second.hn), wired, joined["name"]),
+        model=_merged((first.model, first.hn), (second.model, second.hn), wired, joined["name"], weights),
         hn=joined,
         merged={**first.merged, **moved, **shared},
         optimized_by=Script((*first.optimized_by.commands, *second.optimized_by.commands)),
         quantized=quantized,
         encodings={**first.encodings, **second.encodings},
         statistics={**first.statistics, **second.statistics},
+        weights=weights,
     )
 
 
@@ -141,22 +145,29 @@ def _refuse_overlap(first: hn.Hn, second: hn.Hn) -> None:
         )
 
 
+def _taken_out(*models: onnx.ModelProto) -> dict[str, Weight]:
+    """Take the large constants out of graphs that are too large to be one, in place, and return them."""
+    if sum(map(inline_bytes, models)) <= INLINE_LIMIT_BYTES:
+        return {}
+    return {name: weight for model in models for name, weight in take_large(model).items()}
+
+
 def _refuse_too_large(first: onnx.ModelProto, second: onnx.ModelProto) -> None:
-    sizes = first.ByteSize(), second.ByteSize()
-    if sum(sizes) > PROTOBUF_LIMIT_BYTES:
+    sizes = inline_bytes(first), inline_bytes(second)
+    if sum(sizes) > INLINE_LIMIT_BYTES:
         raise exceptions.InvalidArgumentsException(
-            f"the networks take {sizes[0]:,} and {sizes[1]:,} bytes; a joined one may take {PROTOBUF_LIMIT_BYTES:,}, "
-            "the most that an ONNX graph holds with its weights"
+            f"the quantized networks have {sizes[0]:,} and {sizes[1]:,} bytes of weights; a joined one may have "
+            f"{INLINE_LIMIT_BYTES:,}, the most that one ONNX graph holds"
         )
 
 
 Part = tuple[onnx.ModelProto, hn.Hn]
 
 
-def _merged(left: Part, right: Part, wired: Wiring, name: str) -> onnx.ModelProto:
+def _merged(left: Part, right: Part, wired: Wiring, name: str, weights: Weights) -> onnx.ModelProto:
     """Return one graph of two. What it computes is what both did."""
     wanted = max(_opset(model) for model, _ in (left, right))
-    model, other = (_converted(part, wanted, view["net_params"]["net_scopes"]) for part, view in (left, right))
+    model, other = (_converted(part, wanted, view["net_params"]["net_scopes"], weights) for part, view in (left, right))
     outputs = {
         layer: _copy(info)
         for part, view in ((model, left[1]), (other, right[1]))
@@ -196,7 +207,7 @@ def _copy(info: onnx.ValueInfoProto) -> onnx.ValueInfoProto:
     return copied
 
 
-def _converted(model: onnx.ModelProto, opset: int, scopes: Sequence[str]) -> onnx.ModelProto:
+def _converted(model: onnx.ModelProto, opset: int, scopes: Sequence[str], weights: Weights) -> onnx.ModelProto:
     """Return the model at another opset, with what the converter adds named under its first scope."""
     if _opset(model) == opset:
         return model
@@ -204,7 +215,7 @@ def _converted(model: onnx.ModelProto, opset: int, scopes: Sequence[str]) -> onn
     def scoped(name: str) -> str:
         return name if name.partition("/")[0] in scopes else f"{scopes[0]}/onnx::{name}"
 
-    model = version_converter.convert_version(model, opset)
+    model = converted(model, opset, weights)
     constants_to_initializers(model)
     name_nodes(model.graph)
     rename_tensors(model.graph, scoped)

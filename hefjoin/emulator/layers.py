@@ -5,7 +5,8 @@ The rules, in the order in which they are tried on each node:
 1. A node that only views (Reshape, Flatten, Transpose, Identity, …) is an alias of its input's layer; where others
    read that input too, and on a graph's input, it is a `format_conversion`, which does not occupy the chip.
 2. A per-channel affine step (BatchNormalization, Mul/Add/Sub/Div by constants) whose input nobody else reads
-   joins the convolution that feeds it; elsewhere it is a `normalization` layer, which takes the steps behind it.
+   joins the convolution that feeds it; elsewhere it is a `normalization` layer, which takes the steps behind it. The
+   division that equalization put behind an activation (`EQUALIZATION`) joins the activation's layer.
 3. Point-wise nodes that compute one function of one tensor are one activation, however many nodes it took
    (x·sigmoid(x), x·clip(x+3, 0, 6)/6, the erf form of GELU). It joins the layer that makes the tensor when nobody
    else reads that tensor and layers of its type take one; elsewhere it is an `activation` layer.
@@ -73,6 +74,9 @@ ACTIVATED = WEIGHTED | {
     "ew_add", "ew_div", "ew_max", "ew_min", "ew_mult", "ew_sub",
 }  # fmt: skip
 """Layer types with an activation; what only moves values has none."""
+
+EQUALIZATION = "/equalization"
+"""Ends the name of a division of channels that is part of the layer before it."""
 
 
 @dataclass
@@ -155,7 +159,7 @@ class _Finder:
         return (
             owner is not None
             and owner.type in WEIGHTED | {"normalization"}
-            and owner.activation == "linear"
+            and (owner.activation == "linear" or node.name.endswith(EQUALIZATION))
             and self.graph.readers(name) == 1
         )
 

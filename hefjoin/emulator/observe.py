@@ -1,23 +1,28 @@
 """Look at tensors while the calibration set streams by once: what each algorithm declares, gathered for all together.
 
 The rule: one pass, and memory that does not grow with the number of frames. Extremes are exact, reduced inside the
-graph over every value. Histograms count values at a fixed grid of places, at most `PLACES` of a frame.
+graph over every value. Histograms count values at a fixed grid of places, at most `PLACES` of a frame. Both add up, so
+a pass that was interrupted goes on from what it had seen, to the same bits.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
+from hefjoin import sessions
 from hefjoin.emulator import exceptions
+from hefjoin.emulator import feeds as feeding
+from hefjoin.emulator.checkpoint import Checkpoint, checkpoint
 from hefjoin.emulator.graph import Array, Graph, with_outputs
-from hefjoin.sessions import open_session
+from hefjoin.emulator.log import say
 
 BINS = 1024
 LEAST_REACH = 2.0**-100
@@ -49,10 +54,13 @@ class Histogram:
             return  # the extremes tell of it
         self._reach_to(peak.astype(np.float64))
         inverse = (BINS / 2 / self.reach).astype(np.float32)
-        bins = np.floor(values * inverse[:, np.newaxis]).astype(np.int32) + BINS // 2
+        scaled, present = values * inverse[:, np.newaxis], np.count_nonzero(values, axis=1)
+        bins = np.floor(scaled).astype(np.int32) + BINS // 2
+        if np.count_nonzero(scaled) < present.sum():  # too small for float32; a positive one has its bin already
+            bins -= (scaled == 0) & (values < 0)
         bins += np.arange(0, bins.shape[0] * BINS, BINS, dtype=np.int32)[:, np.newaxis]
         self.counts += np.bincount(bins.reshape(-1), minlength=self.counts.size).reshape(self.counts.shape)
-        self.counts[:, BINS // 2] -= values.shape[1] - np.count_nonzero(values, axis=1)
+        self.counts[:, BINS // 2] -= values.shape[1] - present
 
     def _reach_to(self, peak: Array) -> None:
         short = np.flatnonzero(peak >= self.reach)
@@ -93,6 +101,23 @@ class Wish:
     by_channel: bool = False
     """Channels apart (axis 1), not all values together."""
 
+    def __or__(self, other: Wish) -> Wish:
+        """Return the wish that serves both."""
+        return Wish(self.histogram or other.histogram, self.by_channel or other.by_channel)
+
+
+Wishes = dict[str, Wish]
+"""By tensor, the inputs of a graph allowed."""
+
+
+def merged(*wanted: Wishes) -> Wishes:
+    """Return what serves all algorithms."""
+    every: Wishes = {}
+    for wishes in wanted:
+        for name, wish in wishes.items():
+            every[name] = every[name] | wish if name in every else wish
+    return every
+
 
 @dataclass
 class Observation:
@@ -114,37 +139,90 @@ class Observation:
         histogram = self.histogram and self.histogram.divided(factor)
         return Observation(self.low / factor, self.high / factor, histogram)
 
+    def arrays(self) -> dict[str, Array]:
+        """Return all of it as arrays, for `of_arrays`."""
+        found = {"low": self.low, "high": self.high}
+        if self.histogram is not None:
+            found |= {"reach": self.histogram.reach, "seen": np.array(self.histogram.seen)}
+            found["counts"] = self.histogram.counts.astype(np.min_scalar_type(self.histogram.counts.max()))
+        return found
+
+    @classmethod
+    def of_arrays(cls, arrays: Mapping[str, Array]) -> Observation:
+        """Return the observation whose `arrays` these are."""
+        histogram = None
+        if "counts" in arrays:
+            histogram = Histogram(len(arrays["reach"]))
+            histogram.counts, histogram.reach = arrays["counts"].astype(np.int64), arrays["reach"]
+            histogram.seen = int(arrays["seen"])
+        return cls(arrays["low"], arrays["high"], histogram)
+
+
+def kept(model: onnx.ModelProto, wishes: Wishes, feeds: feeding.Feeds, count: int) -> Checkpoint:
+    """Return how far an earlier run of the same pass over the first `count` frames came, if it was interrupted."""
+
+    def parts() -> Iterator[bytes]:
+        yield from (Path(code).read_bytes() for code in (__file__, feeding.__file__, sessions.__file__))
+        yield model.SerializeToString()
+        yield repr(list(wishes.items())).encode()
+        yield feeds.sha256(count)
+
+    return checkpoint("calibration", parts)
+
 
 def observe(
     model: onnx.ModelProto,
-    wishes: Mapping[str, Wish],
+    wishes: Wishes,
     frames: Iterable[dict[str, Array]],
     progress: Callable[[int], None],
+    earlier: Checkpoint | None = None,
 ) -> dict[str, Observation]:
     """Return what each tensor shows over all frames.
 
     Args:
         model: A float graph.
-        wishes: By tensor, its inputs allowed.
-        frames: Feeds of the graph, one frame each.
+        wishes: What the algorithms want.
+        frames: Feeds of the graph, one frame each, without those that an earlier run has seen.
         progress: Called with the number of frames done.
+        earlier: From `kept`; what is seen is kept there too.
 
     Raises:
         exceptions.AccelerasNumerizationError: Tensors hold infinities or NaN; the first of them are named.
     """
+    earlier = earlier or Checkpoint()
     counted = [name for name, wish in wishes.items() if wish.histogram]
     session = _session(model, wishes, counted)
     inputs = [info.name for info in session.get_inputs()]
-    seen = {name: Observation(np.array(np.inf), np.array(-np.inf), None) for name in wishes}
-    for done, feeds in enumerate(frames, 1):
+    seen = _seen(wishes, earlier)
+    for done, feeds in enumerate(frames, earlier.done + 1):
         found = iter(session.run(None, {name: feeds[name] for name in inputs}))
         for item in seen.values():
             item.low, item.high = np.minimum(item.low, next(found)), np.maximum(item.high, next(found))
         for name in counted:
             seen[name].count(next(found), wishes[name].by_channel)
         progress(done)
+        earlier.offer(done, lambda: _arrays(seen))
+    earlier.remove()
     _refuse_odd(seen)
     return seen
+
+
+def _seen(wishes: Wishes, earlier: Checkpoint) -> dict[str, Observation]:
+    """Return what was seen before the first frame of this run."""
+    if not earlier.done:
+        return {name: Observation(np.array(np.inf), np.array(-np.inf), None) for name in wishes}
+    say(f"Going on behind frame {earlier.done}, where an earlier run was interrupted")
+    parts: dict[int, dict[str, Array]] = {index: {} for index in range(len(wishes))}
+    for key, array in earlier.taken().items():
+        index, _, field = key.partition("/")
+        parts[int(index)][field] = array
+    return {name: Observation.of_arrays(parts[index]) for index, name in enumerate(wishes)}
+
+
+def _arrays(seen: Mapping[str, Observation]) -> dict[str, Array]:
+    return {
+        f"{index}/{field}": array for index, item in enumerate(seen.values()) for field, array in item.arrays().items()
+    }
 
 
 def _refuse_odd(seen: Mapping[str, Observation]) -> None:
@@ -168,7 +246,7 @@ def _session(model: onnx.ModelProto, wishes: Mapping[str, Wish], counted: Sequen
     model.graph.node.extend(nodes)
     model.graph.initializer.extend(constants)
     try:
-        return open_session(with_outputs(model, outputs))
+        return sessions.open_session(with_outputs(model, outputs))
     finally:
         del model.graph.node[before[0] :]
         del model.graph.initializer[before[1] :]

@@ -11,18 +11,24 @@ layers with a fixed number of its frames. Nothing is random: equal frames give e
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 import onnx
 
 from hefjoin.emulator.bias import correct_bias
-from hefjoin.emulator.calibrate import Ranges, least_error_range, percentile_range
-from hefjoin.emulator.compress import four_bit_layers
-from hefjoin.emulator.equalize import Factors, equalize, factors, seams
+from hefjoin.emulator.calibrate import (
+    Ranges,
+    least_error_range,
+    least_error_ranges,
+    percentile_range,
+    range_wishes,
+)
+from hefjoin.emulator.compress import compression_wishes, four_bit_layers
+from hefjoin.emulator.equalize import Factors, equalization_wishes, equalize, factors
 from hefjoin.emulator.feeds import Feeds
 from hefjoin.emulator.log import algorithm, say
-from hefjoin.emulator.observe import Observation, Wish, observe
+from hefjoin.emulator.observe import Observation, Wishes, kept, merged, observe
 from hefjoin.emulator.plan import Clipping, Plan
 from hefjoin.emulator.quantize import (
     MODES,
@@ -31,7 +37,7 @@ from hefjoin.emulator.quantize import (
     activation_bits,
     encodings,
     kernel_bits,
-    quantized_tensors,
+    outputs_by_feature,
 )
 from hefjoin.emulator.reconstruct import reconstruct
 from hefjoin.emulator.walk import Recipe, Stop, own_constants, walk
@@ -88,13 +94,20 @@ def optimize(model: onnx.ModelProto, feeds: Feeds, plan: Plan, known: Ranges) ->
     count = min(plan.calibset_size, feeds.count)
     say("Starting Model Optimization")
     say(f"Using dataset with {count} entries for calibration")
+    apart = _apart(model, plan)
     with algorithm("Statistics Collector"):
-        seen = _observe(model, feeds, count, is_equalized=plan.equalization is not False)
+        seen = _observe(model, feeds, count, _wishes(model, plan, effective, apart))
     modes = _modes(model, seen, plan.modes, effective.four_bit_share)
     equalized = _equalize(model, seen, modes) if plan.equalization is not False else {}
     # A camera's bytes are whole numbers already: more bits would show nothing more of them.
     bits = activation_bits(model, modes) | dict.fromkeys(known, 8)
-    ranges = {name: _range(seen[name], count_bits, plan.clipping.get(name)) for name, count_bits in bits.items()}
+    ranges = {
+        name: least_error_ranges(seen[name], count_bits)
+        if name in apart
+        else _range(seen[name], count_bits, plan.clipping.get(name))
+        for name, count_bits in bits.items()
+        if name not in known
+    }
     recipe = Recipe(model, encodings(model, ranges | known, bits), kernel_bits(model, modes))
     corrects = effective.level >= 1 if plan.bias_correction is None else plan.bias_correction
     if corrects or effective.level >= 2:
@@ -103,16 +116,29 @@ def optimize(model: onnx.ModelProto, feeds: Feeds, plan: Plan, known: Ranges) ->
         return Optimized(recipe.write(), dict(recipe.codes), equalized)
 
 
-def _observe(model: onnx.ModelProto, feeds: Feeds, count: int, is_equalized: bool) -> dict[str, Observation]:
+def _apart(model: onnx.ModelProto, plan: Plan) -> set[str]:
+    """Return the tensors whose channels are encoded apart; a range that the script gives is for all of them."""
+    return {name for name in outputs_by_feature(model) if plan.output_encoding_vector and name not in plan.clipping}
+
+
+def _wishes(model: onnx.ModelProto, plan: Plan, effective: Effort, apart: Collection[str]) -> Wishes:
+    """Return what the algorithms that are to run want to know, for one pass."""
+    return merged(
+        range_wishes(activation_bits(model, plan.modes), plan.clipping, apart),
+        equalization_wishes(model) if plan.equalization is not False else {},
+        compression_wishes(model) if effective.four_bit_share > 0 else {},
+    )
+
+
+def _observe(model: onnx.ModelProto, feeds: Feeds, count: int, wishes: Wishes) -> dict[str, Observation]:
     step = max(1, count // 20)
 
     def progress(done: int) -> None:
         if done % step == 0 or done == count:
             say(f"Calibration: {100 * done // count}% {done}/{count}")
 
-    apart = {seam.tensor for seam in seams(model)} if is_equalized else set()
-    wishes = {name: Wish(by_channel=name in apart) for name in quantized_tensors(model)}
-    return observe(model, wishes, feeds.frames(count), progress)
+    earlier = kept(model, wishes, feeds, count)
+    return observe(model, wishes, feeds.frames(count, earlier.done), progress, earlier)
 
 
 def _equalize(model: onnx.ModelProto, seen: dict[str, Observation], modes: Mapping[str, Mode]) -> Factors:

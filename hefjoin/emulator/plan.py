@@ -55,6 +55,8 @@ class Plan:
     """Twenty percent of the weights in 4 bits for each."""
     four_bit_ratio: float | None = None
     """Share of the weights in 4 bits, 0–1; it goes before `compression_level`."""
+    output_encoding_vector: bool = False
+    """Whether each feature of an output has a scale of its own."""
     equalization: bool | None = None
     bias_correction: bool | None = None
     """Said by name, whatever the level; None leaves it to the level."""
@@ -180,12 +182,12 @@ class _Steering(Reader):
                 self._compression(command)
             case ("checker_cfg",):
                 self.plan.not_emulated.append(str(command))  # it judges, and changes nothing
-            case ("globals",) if self._is_neutral(command, multiproc_policy=None, output_encoding_vector="disabled"):
-                self.plan.not_emulated.append(str(command))
+            case ("globals",):
+                self._globals(command)
             case ("negative_exponent",) if self._is_neutral(command, layers=None, rank="0"):
                 self.plan.not_emulated.append(f"{command}: the emulator has no negative exponents")
-            case ("globals" | "negative_exponent",):
-                self.refuse(command, f"({command.args[0]}, …) is not emulated with these values")
+            case ("negative_exponent",):
+                self.refuse(command, "(negative_exponent, …) is not emulated with these values")
             case _:
                 self.refuse(command, f"({', '.join(map(str, command.args))}, …) is not emulated")
 
@@ -194,6 +196,17 @@ class _Steering(Reader):
         return all(
             key in neutral and (neutral[key] is None or str(value) == neutral[key]) for key, value in command.kwargs
         )
+
+    def _globals(self, command: Command) -> None:
+        if not self.only(command, "multiproc_policy", "output_encoding_vector"):
+            return
+        policy = command.get("output_encoding_vector")
+        if policy in ("enabled", "disabled"):
+            self.plan.output_encoding_vector = policy == "enabled"
+        elif policy is not None:
+            self.refuse(command, f"needs output_encoding_vector=enabled or disabled, has {policy}")
+        if command.get("multiproc_policy") is not None:
+            self.plan.not_emulated.append(str(command))
 
     def _calibration(self, command: Command) -> None:
         if self.only(command, "calibset_size", "batch_size"):

@@ -2,7 +2,8 @@
 
 The rules:
 
-1. Activations: unsigned, one scale and zero point per tensor; the range always holds zero, and zero maps to zero.
+1. Activations: unsigned, one scale and zero point per tensor; the range always holds zero, and zero maps to zero. An
+   output may have one for each feature (`output_encoding_vector`); a HEF has room for them, HailoRT's extension 25.
 2. Kernels: signed, symmetric, one scale per output feature. Bias: 32 bits at the product of both scales; where a
    feature's kernel is so small that its bias would not fit (a pruned one), the kernel's scale gives way.
 3. A layer that only moves values (max pooling, slicing, nearest resize) keeps its input's scale.
@@ -17,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import onnx
@@ -24,7 +26,7 @@ from onnx import helper, numpy_helper
 
 from hefjoin.emulator.calibrate import Ranges
 from hefjoin.emulator.graph import Array, Graph, attributes, remove_unused
-from hefjoin.emulator.layers import VIEWS, WEIGHTED_OPS, Layer, find_layers
+from hefjoin.emulator.layers import VIEWS, WEIGHTED, WEIGHTED_OPS, Layer, find_layers
 
 MOVES_ONLY = frozenset(
     {"maxpool", "format_conversion", "slice", "feature_splitter", "depth_to_space", "space_to_depth"}
@@ -45,25 +47,30 @@ MODES: Mapping[str, Mode] = {"a8_w8": Mode(8, 8), "a8_w4": Mode(8, 4), "a16_w16"
 
 @dataclass(frozen=True)
 class Encoding:
-    """How a tensor's real values map to integers: real = (integer - zero_point) · scale."""
+    """How a tensor's real values map to integers: real = (integer - zero_point) · scale.
 
-    scale: float
-    zero_point: int
+    Where channels (axis 1) are encoded apart, scale and zero point are tuples of one number for each.
+    """
+
+    scale: float | tuple[float, ...]
+    zero_point: int | tuple[int, ...]
     bits: int
 
 
-def encoding(low: float, high: float, bits: int) -> Encoding:
-    """Return the unsigned encoding of the range [low, high], widened to hold zero.
+def encoding(low: float | Array, high: float | Array, bits: int) -> Encoding:
+    """Return the unsigned encoding of the range [low, high], widened to hold zero; of arrays, channel by channel.
 
     >>> encoding(-1.0, 3.0, 2)
     Encoding(scale=1.3333333333333333, zero_point=1, bits=2)
     """
-    low, high = min(low, 0.0), max(high, 0.0)
     levels = (1 << bits) - 1
-    scale = (high - low) / levels
-    if scale < np.finfo(np.float32).tiny:
-        scale = 1.0
-    return Encoding(scale, int(np.clip(round(-low / scale), 0, levels)), bits)
+    lows = np.minimum(np.asarray(low, dtype=np.float64), 0.0)
+    scales = (np.maximum(high, 0.0) - lows) / levels
+    scales = np.where(scales < np.finfo(np.float32).tiny, 1.0, scales)
+    zero_points = np.clip(np.rint(-lows / scales), 0, levels).astype(np.int64)
+    if scales.ndim:
+        return Encoding(tuple(scales.tolist()), tuple(zero_points.tolist()), bits)
+    return Encoding(scales.item(), zero_points.item(), bits)
 
 
 def quantized_tensors(model: onnx.ModelProto) -> list[str]:
@@ -72,6 +79,20 @@ def quantized_tensors(model: onnx.ModelProto) -> list[str]:
     for layer in find_layers(model):
         names += layer.outputs
     return names
+
+
+def outputs_by_feature(model: onnx.ModelProto) -> list[str]:
+    """Return the outputs that the host alone reads, and whose axis 1 is the features of the kernel that makes them."""
+    graph = Graph(model)
+    found = []
+    for layer in find_layers(model):
+        name, shape = layer.outputs[0], graph.shapes.get(layer.main.output[0], ())
+        final = graph.shapes.get(name, ())
+        is_turned = any(node.op_type == "Transpose" for node in layer.nodes)
+        has_features = {len(shape), len(final)} <= {2, 4} and shape[1] == final[1] and not is_turned
+        if layer.type in WEIGHTED and has_features and name in graph.outputs and graph.readers(name) == 1:
+            found.append(name)
+    return found
 
 
 def activation_bits(model: onnx.ModelProto, modes: Mapping[str, Mode]) -> dict[str, int]:
@@ -112,13 +133,19 @@ def _mode(layer: Layer, modes: Mapping[str, Mode]) -> Mode:
 
 def encodings(model: onnx.ModelProto, ranges: Ranges, bits: Mapping[str, int]) -> dict[str, Encoding]:
     """Return the encoding of each tensor of `bits`, from its smallest and largest value in `ranges`."""
-    found = {
-        info.name: encoding(*ranges[info.name], bits[info.name]) for info in model.graph.input if info.name in bits
-    }
+    found: dict[str, Encoding] = {}
+
+    def encode(name: str) -> Encoding:
+        low, high = ranges[name]
+        return encoding(low, high, bits[name])
+
+    for info in model.graph.input:
+        if info.name in bits:
+            found[info.name] = encode(info.name)
     for layer in find_layers(model):
         kept = found.get(layer.inputs[0]) if _moves_only(layer) else None
         for name in layer.outputs:
-            found[name] = kept or encoding(*ranges[name], bits[name])
+            found[name] = kept or encode(name)
     return found
 
 
@@ -181,15 +208,43 @@ class _Writer:
 
     def _quantize_dequantize(self, source: str, name: str, result: str) -> None:
         code = self.encodings[name]
-        kind, domain = (np.uint8, "") if code.bits == 8 else (np.uint16, "com.microsoft")
-        pair = [
-            self._constant(f"{name}/quant_scale", np.float32(code.scale)),
-            self._constant(f"{name}/quant_zero_point", kind(code.zero_point)),
+        if isinstance(code.scale, tuple):
+            self._by_channel(source, name, result, code)
+        else:
+            self._pair(source, name, result, np.float32(code.scale), code.zero_point, code.bits)
+
+    def _by_channel(self, source: str, name: str, result: str, code: Encoding) -> None:
+        """Scale and shift around a pair of scale 1: ORT 1.32 fuses convolutions with pairs of lists, then refuses them.
+
+        Rounding comes before the shift, as in QuantizeLinear.
+        """
+        column = (-1, *[1] * (len(self.source.shapes[name]) - 2))
+        scales = self._constant(f"{name}/quant_scale", np.array(code.scale, np.float32).reshape(column))
+        zero_points = self._constant(f"{name}/quant_zero_point", np.array(code.zero_point, np.float32).reshape(column))
+        within, levels, centred = (f"{name}/{part}" for part in ("steps", "levels", "centred"))
+        self.nodes += [
+            helper.make_node("Div", [source, scales], [within], within),
+            helper.make_node("Round", [within], [f"{within}/whole"], f"{within}/whole"),
+            helper.make_node("Add", [f"{within}/whole", zero_points], [f"{within}/shifted"], f"{within}/shifted"),
+        ]
+        self._pair(f"{within}/shifted", name, levels, np.float32(1), 0, code.bits, "unit")
+        self.nodes += [
+            helper.make_node("Sub", [levels, zero_points], [centred], centred),
+            helper.make_node("Mul", [centred, scales], [result], f"{name}/real"),
+        ]
+
+    def _pair(
+        self, source: str, name: str, result: str, scale: np.float32, zero_point: Any, bits: int, how: str = "quant"
+    ) -> None:
+        kind, domain = (np.uint8, "") if bits == 8 else (np.uint16, "com.microsoft")
+        numbers = [
+            self._constant(f"{name}/{how}_scale", scale),
+            self._constant(f"{name}/{how}_zero_point", kind(zero_point)),
         ]
         quantized = f"{name}/q"
         self.nodes += [
-            helper.make_node("QuantizeLinear", [source, *pair], [quantized], f"{name}/Q", domain=domain),
-            helper.make_node("DequantizeLinear", [quantized, *pair], [result], f"{name}/DQ", domain=domain),
+            helper.make_node("QuantizeLinear", [source, *numbers], [quantized], f"{name}/Q", domain=domain),
+            helper.make_node("DequantizeLinear", [quantized, *numbers], [result], f"{name}/DQ", domain=domain),
         ]
 
     def _quantize_kernel(self, node: onnx.NodeProto, copy: onnx.NodeProto) -> None:

@@ -6,37 +6,35 @@ layers only say what the chip would fuse.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
-from onnx import numpy_helper, shape_inference, version_converter
-from onnx.utils import Extractor
+from onnx import helper, inliner, numpy_helper, shape_inference
 
 from hefjoin.emulator import exceptions
+from hefjoin.emulator.fold import fold
 from hefjoin.emulator.graph import (
     Graph,
     attributes,
+    captured,
     channels_first,
     constants_to_initializers,
     name_nodes,
     remove_unused,
     rename_tensors,
+    replace,
 )
 from hefjoin.emulator.layer_names import give_names
 from hefjoin.emulator.layers import Layer, find_layers, unsupported
+from hefjoin.emulator.weights import Weight, Weights, converted, take_outside
 from hefjoin.formats import onnx_file
-from hefjoin.sessions import open_session
 
 OPSET = 13
 """Least opset of a translated graph: QuantizeLinear has no channel axis before."""
 BATCH = "batch"
-FOLDED_BYTES = 1 << 20
-"""Folding makes no constant larger than this and than what it is made of (a ConstantOfShape of a whole image)."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +45,8 @@ class Translated:
     layers: list[Layer]
     original_names: dict[str, str]
     """Original name of each renamed input and output tensor."""
+    weights: dict[str, Weight]
+    """The constants that are not in the graph."""
 
 
 def translate(
@@ -72,25 +72,33 @@ def translate(
         exceptions.UnsupportedModelError: An input is open, no float32 or no image; an output is constant or has axes
             that the chip does not; start nodes leave a part of the graph without its input.
     """
-    model = onnx_file.load(path)
-    _inputs_without_initializers(model)
-    model = _at_least_opset(model)
-    constants_to_initializers(model)
-    name_nodes(model.graph)
+    model, weights = _loaded(path)
+    names = {node.name for node in model.graph.node}
     if start_nodes or end_nodes:
         model = _cut(model, start_nodes, end_nodes)
+    model = _without_functions(model)
     _fix_shapes(model, input_shapes or {})
     channels_first(model)
-    model = _fold(model)
+    model = fold(model, weights)
+    model = _at_least_opset(model, weights)
     remove_unused(model)
-    _refuse_unsupported(model, path.stem)
+    _refuse_unsupported(model, path.stem, names)
     _refuse_odd_outputs(model)
     _free_batch(model)
     try:
         model = shape_inference.infer_shapes(model, strict_mode=True, data_prop=True)
     except shape_inference.InferenceError as error:
         raise exceptions.UnsupportedModelError(f"the shapes in {path.name} contradict each other: {error}") from error
-    return _named_after_layers(model, scope)
+    return _named_after_layers(model, scope, weights)
+
+
+def _loaded(path: Path) -> tuple[onnx.ModelProto, dict[str, Weight]]:
+    """Return the model of a file, its constants as initializers and its nodes named, and the constants outside it."""
+    model = onnx_file.load(path)
+    _inputs_without_initializers(model)
+    constants_to_initializers(model)
+    name_nodes(model.graph)
+    return model, take_outside(model, path)
 
 
 def _inputs_without_initializers(model: onnx.ModelProto) -> None:
@@ -101,9 +109,25 @@ def _inputs_without_initializers(model: onnx.ModelProto) -> None:
     model.ir_version = max(model.ir_version, 4)
 
 
-def _at_least_opset(model: onnx.ModelProto) -> onnx.ModelProto:
+def _without_functions(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return the model with each call of a function that it defines replaced by what the function computes."""
+    if not model.functions:
+        return model
+    model = inliner.inline_local_functions(model, convert_version=True)
+    constants_to_initializers(model)
+    name_nodes(model.graph)
+    return model
+
+
+def _at_least_opset(model: onnx.ModelProto, weights: dict[str, Weight]) -> onnx.ModelProto:
+    """Return the model at `OPSET` or above, folded; what it has in branches is not converted."""
     version = next((item.version for item in model.opset_import if item.domain in ("", "ai.onnx")), OPSET)
-    return version_converter.convert_version(model, OPSET) if version < OPSET else model
+    if version >= OPSET:
+        return model
+    model = converted(model, OPSET, weights)
+    constants_to_initializers(model)
+    name_nodes(model.graph)
+    return fold(model, weights)
 
 
 def _cut(model: onnx.ModelProto, start_nodes: Sequence[str], end_nodes: Sequence[str]) -> onnx.ModelProto:
@@ -123,7 +147,16 @@ def _cut(model: onnx.ModelProto, start_nodes: Sequence[str], end_nodes: Sequence
         )
     if idle := [start for start in start_nodes if start not in needed]:
         raise exceptions.UnsupportedModelError(f"no end node depends on the start nodes {', '.join(idle)}")
-    return Extractor(model).extract_model(inputs, ends)
+    _keep(model.graph, needed, inputs, ends)
+    return model
+
+
+def _keep(graph: onnx.GraphProto, nodes: Container[str], inputs: Sequence[str], outputs: Sequence[str]) -> None:
+    """Reduce a graph, in place, to some of its nodes and to what goes into and comes out of them."""
+    infos = {info.name: info for info in (*graph.value_info, *graph.input, *graph.output)}
+    replace(graph.node, [node for node in graph.node if node.name in nodes])
+    for field, names in ((graph.input, inputs), (graph.output, outputs)):
+        replace(field, [infos.get(name) or helper.make_empty_tensor_value_info(name) for name in names])
 
 
 def _behind(graph: Graph, ends: Sequence[str], starts: set[str]) -> tuple[list[str], set[str]]:
@@ -131,6 +164,7 @@ def _behind(graph: Graph, ends: Sequence[str], starts: set[str]) -> tuple[list[s
     open_ends, seen = list(ends), set(ends)
     found: set[str] = set()
     nodes: set[str] = set()
+    inputs = [info.name for info in graph.model.graph.input]
     while open_ends:
         name = open_ends.pop()
         if name in starts or name not in graph.producer:
@@ -138,10 +172,10 @@ def _behind(graph: Graph, ends: Sequence[str], starts: set[str]) -> tuple[list[s
             continue
         node = graph.producer[name]
         nodes.add(node.name)
-        new = {item for item in node.input if item and not graph.is_constant(item)} - seen
+        outer = {item for item in captured(node) if item in graph.producer or item in inputs}
+        new = {item for item in (*node.input, *outer) if item and not graph.is_constant(item)} - seen
         seen |= new
         open_ends += new
-    inputs = [info.name for info in graph.model.graph.input]
     return sorted(found, key=lambda name: (inputs.index(name) if name in inputs else -1, name)), nodes
 
 
@@ -185,73 +219,8 @@ def _fix_input(info: onnx.ValueInfoProto, wanted: Sequence[int]) -> Iterator[str
         )
 
 
-def _fold(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Evaluate what depends on constants and shapes alone, until nothing is left to evaluate."""
-    while True:
-        model = shape_inference.infer_shapes(model, data_prop=True)
-        if not _fold_once(model):
-            return model
-
-
-def _fold_once(model: onnx.ModelProto) -> bool:
-    graph = Graph(model)
-    values: dict[str, np.ndarray] = {}
-    folded = []
-    for node in graph.nodes:
-        names = [name for name in node.input if name]
-        shape = graph.shapes.get(node.input[0], (-1,)) if node.op_type == "Shape" else ()
-        if node.op_type == "Shape" and min(shape, default=0) >= 0:
-            results: list[Any] = [np.array(shape, dtype=np.int64)[_shape_slice(node)]]
-        elif names and all(graph.is_constant(name) or name in values for name in names):
-            feeds = {name: values[name] if name in values else graph.constant(name) for name in names}
-            is_new = any(name in values for name in names) and not all(name in graph.shapes for name in node.output)
-            if is_new or _has_body(node) or _grows(graph, node, feeds):
-                continue  # what is new is inferred and tried again
-            results = _evaluate(model, node, feeds)
-        else:
-            continue
-        values.update({name: np.asarray(value) for name, value in zip(node.output, results, strict=False) if name})
-        folded.append(node)
-    for node in folded:
-        model.graph.node.remove(node)
-    model.graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in values.items())
-    return bool(folded)
-
-
-def _has_body(node: onnx.NodeProto) -> bool:
-    return any(item.type == onnx.AttributeProto.GRAPH for item in node.attribute)
-
-
-def _grows(graph: Graph, node: onnx.NodeProto, feeds: Mapping[str, np.ndarray]) -> bool:
-    """Whether a node makes a large constant of a small one."""
-    made = 4 * sum(math.prod(graph.shapes.get(name, ())) for name in node.output)
-    return made > max(FOLDED_BYTES, *(value.nbytes for value in feeds.values()))
-
-
-def _evaluate(model: onnx.ModelProto, node: onnx.NodeProto, feeds: Mapping[str, np.ndarray]) -> list[Any]:
-    """Run one node on ONNX Runtime: numpy's sums and exponentials differ from its own in the last bit."""
-    inputs = [
-        onnx.helper.make_tensor_value_info(name, onnx.helper.np_dtype_to_tensor_dtype(value.dtype), value.shape)
-        for name, value in feeds.items()
-    ]
-    wanted = [onnx.helper.make_empty_tensor_value_info(name) for name in node.output if name]
-    single = onnx.helper.make_model(
-        onnx.helper.make_graph([node], "constant", inputs, wanted),
-        opset_imports=model.opset_import,
-        ir_version=model.ir_version,
-    )
-    found = iter(
-        open_session(shape_inference.infer_shapes(single).SerializeToString(), threads=1).run(None, dict(feeds))
-    )
-    return [next(found) if name else None for name in node.output]
-
-
-def _shape_slice(node: onnx.NodeProto) -> slice:
-    found = {attribute.name: attribute.i for attribute in node.attribute}
-    return slice(found.get("start"), found.get("end"))
-
-
-def _refuse_unsupported(model: onnx.ModelProto, name: str) -> None:
+def _refuse_unsupported(model: onnx.ModelProto, name: str, names: Container[str]) -> None:
+    """Refuse what no layer stands for, and recommend end nodes among `names`, those of the file itself."""
     refused = unsupported(model)
     if not refused:
         return
@@ -260,12 +229,13 @@ def _refuse_unsupported(model: onnx.ModelProto, name: str) -> None:
     bad = {node for _, node in refused}
     ends: list[str] = []
     for node in graph.nodes:
-        if node.name in bad or any(name in tainted for name in node.input):
+        read = [*node.input, *sorted(captured(node))]
+        if node.name in bad or any(name in tainted for name in read):
             tainted.update(node.output)
-            ends += [item for item in node.input if item not in tainted]
+            ends += [item for item in read if item not in tainted]
     ends += [item for item in graph.outputs if item not in tainted]
     nodes = dict.fromkeys(graph.producer[item].name for item in ends if item in graph.producer)
-    raise exceptions.ParsingWithRecommendationException(name, refused, list(nodes))
+    raise exceptions.ParsingWithRecommendationException(name, refused, [node for node in nodes if node in names])
 
 
 def _refuse_odd_outputs(model: onnx.ModelProto) -> None:
@@ -333,7 +303,7 @@ def _free_resize(graph: Graph, node: onnx.NodeProto) -> np.ndarray | None:
     return scales if exact and scales[0] == 1 else None
 
 
-def _named_after_layers(model: onnx.ModelProto, scope: str) -> Translated:
+def _named_after_layers(model: onnx.ModelProto, scope: str, weights: Weights) -> Translated:
     layers = find_layers(model)
     give_names(layers)
     names = {info.name: f"{scope}/input_layer{index}" for index, info in enumerate(model.graph.input, 1)}
@@ -346,6 +316,7 @@ def _named_after_layers(model: onnx.ModelProto, scope: str) -> Translated:
     def rename(old: str) -> str:
         return names.get(old, f"{scope}/onnx::{old}")
 
+    kept = {rename(item.name): weights[item.name] for item in model.graph.initializer if item.name in weights}
     rename_tensors(model.graph, rename)
     for layer in layers:
         layer.inputs = [rename(name) for name in layer.inputs]
@@ -353,4 +324,4 @@ def _named_after_layers(model: onnx.ModelProto, scope: str) -> Translated:
     for node in model.graph.node:
         node.name = f"{scope}/{node.name}"
     model.graph.name = scope
-    return Translated(model, layers, original)
+    return Translated(model, layers, original, kept)

@@ -14,11 +14,11 @@ import tarfile
 import uuid
 import zlib
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import IO, Any, TypeVar, cast
+from typing import IO, Any, NamedTuple, TypeVar, cast
 
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
@@ -28,7 +28,7 @@ from hefjoin.formats.har_guard import GuardedStream
 from hefjoin.formats.har_layers import HarLayer, Names
 from hefjoin.formats.hef_emulated import EMULATOR_SUFFIX
 
-__all__ = ["Har", "HarLayer", "read", "read_member", "write"]
+__all__ = ["Chunked", "Har", "HarLayer", "member_place", "read", "read_member", "write"]
 
 METADATA_SUFFIX, HN_SUFFIX = ".metadata.json", ".hn"
 TEXT_LIMIT_BYTES = 64 << 20
@@ -37,6 +37,9 @@ GRAPH_LIMIT_BYTES = 16 << 20
 LAYERS_LIMIT = 20_000
 MEMBERS_LIMIT = 1000
 MEMBER_LIMIT_BYTES = 4 << 30
+WEIGHTS_SUFFIX = ".weights"
+"""Ends the member of an emulator's HAR that is used where it lies and never read as a whole."""
+WEIGHTS_LIMIT_BYTES = 64 << 30
 
 PARSE_AGAIN = "parse the model again to get a whole HAR"
 
@@ -160,13 +163,33 @@ def read_member(path: Path | str, suffix: str, limit_bytes: int = TEXT_LIMIT_BYT
         return archive.read(f"{archive.prefix}{suffix}", limit_bytes)
 
 
+def member_place(path: Path | str, suffix: str) -> tuple[int, int]:
+    """Return where in the file the member `<model name><suffix>` begins, and how many bytes it takes.
+
+    Raises:
+        InputError: as `read_member`; or the archive is compressed, so that it lies nowhere.
+    """
+    with _open(Path(path)) as archive:
+        entry = archive.entry(f"{archive.prefix}{suffix}")
+        if archive.is_compressed:
+            raise InputError(f"{path}: {entry.name} is used where it lies, but the archive is compressed; unpack it")
+        return entry.offset_data, entry.size
+
+
+class Chunked(NamedTuple):
+    """A member that is never in memory as a whole."""
+
+    size_bytes: int
+    chunks: Iterable[bytes]
+
+
 def write(
     path: Path,
     *,
     model_name: str,
     metadata: Mapping[str, Any],
     hn: Mapping[str, Any],
-    members: Mapping[str, bytes | Path],
+    members: Mapping[str, bytes | Path | Chunked],
 ) -> None:
     """Write a HAR; equal content gives equal bytes (no times, no owners, members sorted).
 
@@ -175,7 +198,7 @@ def write(
         model_name: the start of every member's name; a plain file name.
         metadata: at least `state`, `sdk_version` and `hw_arch`; `model_name` and `hn` are added.
         hn: the graph; the order of its layers is kept.
-        members: suffix with its dot, to bytes or to a file.
+        members: suffix with its dot, to bytes, to a file or to chunks.
 
     Raises:
         StoreError: the archive cannot be written; an older one is left as it was.
@@ -191,22 +214,46 @@ def write(
     }
     with (
         _replacing(path) as stream,
-        tarfile.open(fileobj=stream, mode="w", format=tarfile.PAX_FORMAT) as archive,
+        tarfile.TarFile(fileobj=stream, mode="w", format=tarfile.PAX_FORMAT, copybufsize=CHUNK_BYTES) as archive,
     ):
-        contents: dict[str, bytes | Path] = {**texts, **members}
+        contents: dict[str, bytes | Path | Chunked] = {**texts, **members}
         for suffix in sorted(contents):
             _add(archive, f"{model_name}{suffix}", contents[suffix])
 
 
-def _add(archive: tarfile.TarFile, name: str, content: bytes | Path) -> None:
+def _add(archive: tarfile.TarFile, name: str, content: bytes | Path | Chunked) -> None:
     entry = tarfile.TarInfo(name)
     if isinstance(content, Path):
         entry.size = content.stat().st_size
         with content.open("rb") as stream:
             archive.addfile(entry, stream)
+    elif isinstance(content, Chunked):
+        entry.size = content.size_bytes
+        archive.addfile(entry, io.BufferedReader(_Joined(content.chunks), CHUNK_BYTES))
     else:
         entry.size = len(content)
         archive.addfile(entry, io.BytesIO(content))
+
+
+class _Joined(io.RawIOBase):
+    """Chunks, one behind the other, as a stream to read from."""
+
+    def __init__(self, chunks: Iterable[bytes]) -> None:
+        self._chunks = iter(chunks)
+        self._rest = memoryview(b"")
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not self._rest:
+            if not (chunk := next(self._chunks, b"")):
+                return 0
+            self._rest = memoryview(chunk)
+        count = min(len(buffer), len(self._rest))
+        buffer[:count] = self._rest[:count]
+        self._rest = self._rest[count:]
+        return count
 
 
 @dataclass(frozen=True)
@@ -216,14 +263,20 @@ class _Archive:
     members: dict[str, tarfile.TarInfo]
     prefix: str
     """The name of the metadata member without its suffix."""
+    is_compressed: bool
 
-    def chunks(self, name: str) -> Iterator[bytes]:
-        """Yield the content of one member."""
+    def entry(self, name: str) -> tarfile.TarInfo:
+        """Return the header of one member."""
         if name not in self.members:
             known = ", ".join(sorted(self.members))
             raise InputError(f"{self.path}: no member {name!r}, it has {known}; {PARSE_AGAIN}")
+        return self.members[name]
+
+    def chunks(self, name: str) -> Iterator[bytes]:
+        """Yield the content of one member."""
+        entry = self.entry(name)
         with _reading(self.path):
-            stream = self.tar.extractfile(self.members[name])
+            stream = self.tar.extractfile(entry)
         assert stream is not None, "only links and directories have no content, and they were refused"
         while True:
             with _reading(self.path):
@@ -263,7 +316,7 @@ def _open(path: Path) -> Iterator[_Archive]:
             tar = stack.enter_context(tarfile.open(fileobj=cast(IO[bytes], stream), mode="r:"))
             members = _members(path, tar)
             stream.expect_contents()
-        yield _Archive(path, tar, members, _prefix(path, members))
+        yield _Archive(path, tar, members, _prefix(path, members), stream.is_compressed)
 
 
 def _members(path: Path, tar: tarfile.TarFile) -> dict[str, tarfile.TarInfo]:
@@ -277,10 +330,11 @@ def _members(path: Path, tar: tarfile.TarFile) -> dict[str, tarfile.TarInfo]:
             )
         if len(members) == MEMBERS_LIMIT:
             raise InputError(f"{path}: more than {MEMBERS_LIMIT} members, a HAR has about ten; {PARSE_AGAIN}")
-        if entry.size > MEMBER_LIMIT_BYTES:
+        limit_bytes = WEIGHTS_LIMIT_BYTES if entry.name.endswith(WEIGHTS_SUFFIX) else MEMBER_LIMIT_BYTES
+        if entry.size > limit_bytes:
             raise InputError(
                 f"{path}: member {entry.name!r} takes {entry.size:,} bytes, a HAR holds members of at most "
-                f"{MEMBER_LIMIT_BYTES:,}; {PARSE_AGAIN}"
+                f"{limit_bytes:,}; {PARSE_AGAIN}"
             )
         members[entry.name] = entry
     return members

@@ -29,11 +29,11 @@ class GuardedStream:
     """
 
     def __init__(self, path: Path, plain: IO[bytes]) -> None:
-        is_gzip = plain.read(2) == GZIP_MAGIC
+        self.is_compressed = plain.read(2) == GZIP_MAGIC
         plain.seek(0)
         size_bytes = path.stat().st_size
-        self._stream: Any = gzip.GzipFile(fileobj=plain) if is_gzip else plain
-        self._end = max(size_bytes * COMPRESSION_LIMIT, SMALL_BYTES) if is_gzip else size_bytes
+        self._stream: Any = gzip.GzipFile(fileobj=plain) if self.is_compressed else plain
+        self._end = max(size_bytes * COMPRESSION_LIMIT, SMALL_BYTES) if self.is_compressed else size_bytes
         self._header_bytes: int | None = 0
 
     def expect_contents(self) -> None:

@@ -24,6 +24,7 @@ EXTENSIONS = {
     "HAILO_NET_FLOW": 13,
     "HAILO_NET_FLOW_ARGMAX": 21,
     "HAILO_NET_FLOW_SOFTMAX": 22,
+    "OUTPUT_SCALE_PER_FEATURE": 25,
     "PERIPH_CALCULATION_IN_HAILORT": 26,
     "HAILO_NET_FLOW_YOLOV8_NMS": 27,
     "EXTERNAL_RESOURCES": 31,
@@ -49,6 +50,11 @@ class Edge:
     """1 for UINT8, 2 for UINT16."""
     zero_point: float = 0.0
     scale: float = 1.0
+    zero_points: tuple[float, ...] = ()
+    """One for each feature of an output, where they differ; else `zero_point` is meant. A HEF of DFC 3.x lists them
+    in any case, and HailoRT 4.23 reads the lists without looking where extension 25 says that they count."""
+    scales: tuple[float, ...] = ()
+    """As `zero_points`."""
     original_names: tuple[str, ...] = ()
     network: str = ""
     """One of the network names; the first where it is empty."""
@@ -102,7 +108,7 @@ def write_emulated(
     description = messages.Hef(
         header=messages.Header(sdk_version_str=sdk_version, version=FORMAT_VERSION),
         network_groups=(_group(group, networks, inputs, outputs, contexts, host_steps),),
-        extensions=_extensions(contexts, host_steps, has_resources=bool(resources)),
+        extensions=_extensions(outputs, contexts, host_steps, has_resources=bool(resources)),
         optional_extensions=(messages.Extension(NETWORK_NAMES, "MULTI_NETWORK_VARIABLE_BATCH_SIZE"),),
         external_resources=tuple(
             messages.ExternalResource(offset, len(resources[name]), name)
@@ -113,7 +119,7 @@ def write_emulated(
 
 
 def _extensions(
-    contexts: int, host_steps: Sequence[HostStep], *, has_resources: bool
+    outputs: Sequence[Edge], contexts: int, host_steps: Sequence[HostStep], *, has_resources: bool
 ) -> tuple[messages.Extension, ...]:
     logits = {step.op.type for step in host_steps if isinstance(step.op, messages.LogitsOp)}
     needed = {
@@ -121,6 +127,7 @@ def _extensions(
         "HAILO_NET_FLOW_ARGMAX": bool(logits - {SOFTMAX}),
         "HAILO_NET_FLOW_SOFTMAX": SOFTMAX in logits,
         "HAILO_NET_FLOW_YOLOV8_NMS": any(isinstance(step.op, messages.NmsOp) for step in host_steps),
+        "OUTPUT_SCALE_PER_FEATURE": any(edge.scales for edge in outputs),
         "PERIPH_CALCULATION_IN_HAILORT": True,
         "IS_MULTI_CONTEXTS": contexts > 1,
         "EXTERNAL_RESOURCES": has_resources,
@@ -229,7 +236,12 @@ def _edge(
         layer_info=messages.EdgeLayerInfo(
             name=edge.name,
             edge_layer_base=base,
-            numeric_info=messages.NumericInfo(qp_zp=edge.zero_point, qp_scale=edge.scale),
+            numeric_info=messages.NumericInfo(
+                qp_zp=edge.zero_point,
+                qp_scale=edge.scale,
+                qp_zps=edge.zero_points or (edge.zero_point,) * features,
+                qp_scales=edge.scales or (edge.scale,) * features,
+            ),
             original_names=edge.original_names,
         ),
     )
@@ -290,5 +302,8 @@ def _edge_problems(edge: Edge, networks: Sequence[str]) -> Iterator[str]:
         yield f"{edge.name}: {edge.data_bytes} bytes a value, expected 1 or 2"
     elif _buffers(edge)[1] > UINT16_MAX:
         yield f"{edge.name}: shape {edge.shape} needs {_buffers(edge)[1]} buffers, at most {UINT16_MAX} exist"
+    features = edge.shape[-1] if edge.shape else 0
+    if {len(edge.scales), len(edge.zero_points)} not in ({0}, {features}):
+        yield f"{edge.name}: {len(edge.scales)} scales, {len(edge.zero_points)} zero points for {features} features"
     if edge.network and edge.network not in networks:
         yield f"{edge.name}: network {edge.network!r} is none of {list(networks)}"

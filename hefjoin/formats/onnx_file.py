@@ -59,7 +59,7 @@ def read(path: Path | str) -> OnnxSummary:
         InputError: as `load`; or a weight has a shape that no tensor can have.
     """
     path = Path(path)
-    model = load(path, external_data=False)
+    model = load(path)
     graphs = list(_graphs(model.graph))
     weights = {tensor.name for tensor in model.graph.initializer}
     return OnnxSummary(
@@ -74,16 +74,12 @@ def read(path: Path | str) -> OnnxSummary:
     )
 
 
-def load(path: Path | str, *, external_data: bool = True) -> onnx.ModelProto:
-    """Load an ONNX model.
-
-    Args:
-        path: the file.
-        external_data: also read the weights that lie in files beside it.
+def load(path: Path | str) -> onnx.ModelProto:
+    """Load an ONNX model; weights that lie in files beside it stay there (`onnx_weights`).
 
     Raises:
         InputError: the file is missing, empty, a Git LFS pointer, other text, truncated, otherwise damaged, larger
-            than a protobuf may be, a protobuf without graph or operator sets, or its external data cannot be read.
+            than a protobuf may be, or a protobuf without graph or operator sets.
     """
     import onnx
     from google.protobuf.message import DecodeError
@@ -105,13 +101,6 @@ def load(path: Path | str, *, external_data: bool = True) -> onnx.ModelProto:
             f"{path}: a graph without operator set versions ({len(content):,} bytes): the file is cut off behind "
             f"its graph, or no exporter wrote it; {EXPORT_AGAIN}"
         )
-    if external_data:
-        try:
-            onnx.load_external_data_for_model(model, str(path.parent))
-        except (OSError, ValueError, onnx.checker.ValidationError) as error:
-            raise InputError(
-                f"{path}: its external weights cannot be read: {error}; put the files beside the model"
-            ) from error
     return model
 
 

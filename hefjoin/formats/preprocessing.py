@@ -116,7 +116,7 @@ def prepare(
         InputError: The file is no whole ONNX model, or the network does not start from one tensor.
         SpecError: That tensor is no float image with the channels that the preprocessing is for.
     """
-    model = onnx_file.load(source, external_data=False)
+    model = onnx_file.load(source)
     image = _image(model, source.stem, start_nodes)
     shape, dtype = _described(model, image)
     shape = list(input_shape) or shape

@@ -20,6 +20,7 @@ from hefjoin.artifacts import Ref
 from hefjoin.forecast.fit import Fit
 from hefjoin.manifest import BatchMeasurement, Manifest, Measured, OutputAccuracy, StageRun
 from hefjoin.report import graph, maps, noise, plots, summary, words
+from hefjoin.scores import ModelScores
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -118,6 +119,8 @@ def render_page(manifest: Manifest, outputs: Path, frames: Path) -> str:
         verdict=summary.verdict_text(manifest),
         headings=summary.HEADINGS,
         rows=summary.summary_rows(manifest),
+        scores=_scores(manifest),
+        native={each.layer: each for each in manifest.quantized.native},
         key_figures=_key_figures(manifest),
         gates=[(gate, words.gate_found_text(manifest, gate)) for gate in manifest.gates],
         quality_source=words.quality_source(manifest),
@@ -149,6 +152,7 @@ def _template() -> Template:
         "db": words.db_text,
         "duration": words.duration_text,
         "figure": _figure,
+        "metric": words.metric_text,
         "minus": words.minus,
         "moment": words.moment_text,
         "percent": words.percent,
@@ -188,6 +192,12 @@ def _key_figures(manifest: Manifest) -> list[tuple[str, str]]:
         ("Multiply-accumulates per frame", words.si(network.macs)),
         ("Emulated HEF" if compiled.is_emulated else "HEF", words.size_text(compiled.hef.size_bytes)),
     ]
+
+
+def _scores(manifest: Manifest) -> list[tuple[ModelScores, list[summary.ScoreRow]]]:
+    """Return each labelled model with the rows of its table."""
+    rows = summary.score_rows(manifest)
+    return [(scores, [row for row in rows if row.model == scores.model]) for scores in manifest.scored.models]
 
 
 def _outputs(manifest: Manifest, arrays: Mapping[str, Array]) -> list[Output]:
@@ -369,14 +379,19 @@ def _spec_yaml(manifest: Manifest) -> str:
 
 
 def _artifacts(manifest: Manifest) -> list[tuple[str, Ref]]:
+    fetched = manifest.fetched
+    beside = [(name, file, ref) for name, files in fetched.weights.items() for file, ref in files.items()]
     return [
-        *((f"model {name}", ref) for name, ref in manifest.fetched.models.items()),
+        *((f"model {name}", ref) for name, ref in fetched.models.items()),
+        *((f"weights of {name}, {file}", ref) for name, file, ref in beside),
         ("calibration frames", manifest.check.calibration.npy),
         ("evaluation frames", manifest.check.evaluation.npy),
+        *([("labels", manifest.check.labels.npz)] if manifest.check.labels else []),
         *((f"HAR of {name}", network.har) for name, network in manifest.models.items()),
         ("joined HAR", manifest.joined.network.har),
         ("quantized HAR", manifest.quantized.har),
         ("outputs", manifest.quantized.outputs),
+        *([("outputs of the device", manifest.measured.outputs)] if manifest.measured.outputs else []),
         ("HEF", manifest.compiled.hef),
         *((f"log of compiling, {attempt.label}", attempt.log) for attempt in manifest.compiled.attempts),
     ]

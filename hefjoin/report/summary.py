@@ -11,8 +11,11 @@ from hefjoin.report import words
 
 if TYPE_CHECKING:
     from hefjoin.manifest import Gate, Manifest, ModelAccuracy, StageRun
+    from hefjoin.scores import AccuracyStage, ModelScores
 
 HEADINGS = ("Model", "SNR, worst output", "Accuracy, float → quantized", "Drop")
+SCORE_HEADINGS = ("Model", "Metric", "Stage", "Value", "Difference, 95 % interval", "What it means")
+STAGES: tuple[AccuracyStage, ...] = ("native", "fp-optimized", "quantized", "device")
 DEVICE_TOLERANCE_DB = 3.0
 """The compiler's simulation is said not to be bit-exact; more than this is no rounding."""
 EMULATOR_NOTICE = (
@@ -31,21 +34,67 @@ class ModelRow:
     drop: str
 
 
+@dataclass(frozen=True)
+class ScoreRow:
+    """What one model is worth on labels at one stage, ready to print."""
+
+    model: str
+    metric: str
+    stage: str
+    value: str
+    difference: str
+    meaning: str
+
+
 def summary_rows(manifest: Manifest) -> list[ModelRow]:
     """Return the main table: one row for each model."""
     judged = {each.model: each for each in manifest.quantized.accuracy}
-    return [_model_row(model, judged.get(model), words.quality_source(manifest)) for model in manifest.models]
+    source = words.quality_source(manifest)
+    scored = {each.model: each for each in manifest.scored.models if each.at("quantized")}
+    return [_model_row(model, judged.get(model), scored.get(model), source) for model in manifest.models]
 
 
-def _model_row(model: str, accuracy: ModelAccuracy | None, source: str) -> ModelRow:
+def _model_row(model: str, accuracy: ModelAccuracy | None, scores: ModelScores | None, source: str) -> ModelRow:
     if accuracy is None:
         return ModelRow(model=model, snr="–", accuracy="not judged: its outputs are post-processed", drop="–")
     return ModelRow(
         model=model,
         snr=words.sourced(words.db_text(accuracy.snr_db), source),
-        accuracy=words.sourced(words.accuracy_text(accuracy), source),
-        drop=words.sourced(words.points_text(accuracy.drop_points), source if accuracy.drop_points is not None else ""),
+        accuracy=words.sourced(words.accuracy_text(accuracy, scores), source),
+        drop=_drop(accuracy, scores, source),
     )
+
+
+def _drop(accuracy: ModelAccuracy, scores: ModelScores | None, source: str) -> str:
+    if scores is None:
+        points = accuracy.disagreement_points
+        return words.sourced(words.drop_text(points, "points"), source if points is not None else "")
+    drop, score = scores.drop("quantized"), scores.at("quantized")
+    difference = score.difference_to("fp-optimized") if score else None
+    if drop is None or difference is None:
+        return "–"
+    noise = f", {difference.verdict}" if drop else ""
+    return words.sourced(f"{words.drop_text(drop, scores.unit)}{noise}", source)
+
+
+def score_rows(manifest: Manifest) -> list[ScoreRow]:
+    """Return the table of labelled models: one row for each stage, also for those that are not available."""
+    return [_score_row(manifest, scores, stage) for scores in manifest.scored.models for stage in STAGES]
+
+
+def _score_row(manifest: Manifest, scores: ModelScores, stage: AccuracyStage) -> ScoreRow:
+    score = scores.at(stage)
+    if score is None:
+        reason = scores.not_available.get(stage, "no outputs")
+        value = reason if reason == "not measured" else f"not available: {reason}"
+        difference = meaning = "–"
+    else:
+        source = manifest.measured.source if stage == "device" else words.quality_source(manifest)
+        value = words.sourced(words.score_text(scores.kind, score.value), source)
+        found = next(iter(score.differences), None)
+        difference = words.difference_text(scores.kind, found) if found else "the reference"
+        meaning = words.verdict_text(found) if found else "–"
+    return ScoreRow(scores.model, words.metric_text(scores.metric), stage, value, difference, meaning)
 
 
 def figure_rows(manifest: Manifest) -> list[tuple[str, str]]:
@@ -121,6 +170,8 @@ def summary_markdown(manifest: Manifest, report_uri: str = "") -> str:
     if manifest.sdk.provider == "emulator":
         parts.append(f"> {EMULATOR_NOTICE}")
     parts.append(_table(HEADINGS, (astuple(row) for row in summary_rows(manifest))))
+    if rows := score_rows(manifest):
+        parts.append(_table(SCORE_HEADINGS, (astuple(row) for row in rows)))
     parts.append(_table(("Joined network", "Figure"), figure_rows(manifest)))
     if manifest.gates:
         gates = [

@@ -25,8 +25,11 @@ if TYPE_CHECKING:
         Range,
         Repair,
     )
+    from hefjoin.metrics.metric import MetricKind
+    from hefjoin.scores import AccuracyStage, Difference, ModelScores
 
 THIN = "\u202f"
+FLOAT_TO_QUANTIZED: tuple[AccuracyStage, AccuracyStage] = ("fp-optimized", "quantized")
 EXACT_DB = 120.0
 """From here on there is no noise worth a figure."""
 
@@ -88,11 +91,63 @@ def db_text(snr_db: float) -> str:
     return f"≥{THIN}{EXACT_DB:.0f}{THIN}dB" if snr_db >= EXACT_DB else f"{minus(f'{snr_db:.1f}')}{THIN}dB"
 
 
-def points_text(points: float | None) -> str:
-    """Return a difference of percentages; a dash where there is none."""
-    if points is None:
+def lost_text(value: float) -> str:
+    """Return what was lost with one decimal, small ones with their first two digits.
+
+    >>> lost_text(1.26), lost_text(0.0312), lost_text(-0.3)
+    ('1.3', '0.031', '−0.3')
+    """
+    return minus(f"{value:.1f}") if value == 0 or abs(value) >= 0.1 else significant(value, 2)
+
+
+def drop_text(lost: float | None, unit: str) -> str:
+    """Return a drop in `points` of a hundred or in `percent` of the float value; a dash where there is none."""
+    if lost is None:
         return "–"
-    return f"{minus(f'{points:.1f}')}{THIN}points"
+    return f"{lost_text(lost)}{THIN}{'%' if unit == 'percent' else unit}"
+
+
+def p_value_text(p_value: float) -> str:
+    """Return a probability as papers print it.
+
+    >>> p_value_text(0.4213), p_value_text(0.0123), p_value_text(1e-7)
+    ('p = 0.42', 'p = 0.012', 'p < 0.001')
+    """
+    if p_value < 0.001:
+        return "p < 0.001"
+    return f"p = {p_value:.3f}" if p_value < 0.1 else f"p = {p_value:.2f}"
+
+
+def score_text(kind: MetricKind, value: float) -> str:
+    """Return a figure of a metric: hits in percent, an overlap with three digits, others with four."""
+    if kind == "hits":
+        return percent(value)
+    return minus(f"{value:.3f}") if kind == "overlap" else significant(value, 4)
+
+
+def difference_text(kind: MetricKind, difference: Difference) -> str:
+    """Return a difference of two stages, its 95 % interval in brackets where there is one."""
+    ends = [end for end in (difference.low, difference.high) if end is not None]
+    largest = max(abs(value) for value in (difference.value, *ends)) or 1
+    scale, decimals = {"hits": (100, 1), "overlap": (1, 3)}.get(kind, (1, max(0, 1 - math.floor(math.log10(largest)))))
+
+    def signed(value: float) -> str:
+        text = minus(f"{scale * value:+,.{decimals}f}")
+        return text if any(digit in text for digit in "123456789") else text.lstrip("+")
+
+    figure = f"{signed(difference.value)}{f'{THIN}points' if kind == 'hits' else ''}"
+    return f"{figure} ({' to '.join(map(signed, ends))})" if ends else figure
+
+
+def verdict_text(difference: Difference) -> str:
+    """Return in words whether a difference is one, and on how many frames the two stages are apart."""
+    better, worse = difference.frames_better, difference.frames_worse
+    if not better and not worse:
+        return "the same on every frame"
+    frames = f"better on {plural(better, 'frame')}, worse on {worse:,}"
+    if not better or not worse:
+        frames = f"{'better' if better else 'worse'} on {plural(better or worse, 'frame')}"
+    return f"{difference.verdict}, {p_value_text(difference.p_value)}: {frames}"
 
 
 def rate_text(fps: float, digits: int = 3) -> str:
@@ -213,11 +268,23 @@ def agreement_text(output: OutputAccuracy) -> str:
     return f"agreement with float {minus(value)}, {output.metric}"
 
 
-def accuracy_text(accuracy: ModelAccuracy) -> str:
-    """Return accuracy on labels, float → quantized; without labels, the worst output's agreement with float."""
-    if accuracy.float_accuracy is not None and accuracy.quantized_accuracy is not None:
-        return f"{percent(accuracy.float_accuracy)} → {percent(accuracy.quantized_accuracy)}"
-    return agreement_text(min(accuracy.outputs, key=lambda output: output.agreement))
+def accuracy_text(accuracy: ModelAccuracy, scores: ModelScores | None) -> str:
+    """Return the metric, float → quantized, where there are labels; else the worst output's agreement with float."""
+    if scores is None:
+        return agreement_text(min(accuracy.outputs, key=lambda output: output.agreement))
+    values = [score_text(scores.kind, score.value) for stage in FLOAT_TO_QUANTIZED if (score := scores.at(stage))]
+    return f"{metric_text(scores.metric)} {' → '.join(values)}"
+
+
+def metric_text(metric: str) -> str:
+    """Return a metric as a person reads it; of a function its name alone.
+
+    >>> metric_text("iou@0.3"), metric_text("top-5"), metric_text("ours.metrics:edit_distance")
+    ('IoU at 0.3', 'top-5', 'edit_distance')
+    """
+    if metric.startswith("iou@"):
+        return f"IoU at {minus(metric.removeprefix('iou@'))}"
+    return "MAE" if metric == "mae" else metric.rpartition(":")[2]
 
 
 def gate_found_text(manifest: Manifest, gate: Gate) -> str:

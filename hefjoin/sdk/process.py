@@ -31,6 +31,8 @@ STEP = Path(__file__).with_name("step.py")
 TAIL_LINES = 30
 MARK = "HEFJOIN_STEP"
 """Environment variable by which everything that one run of a step started is known; each run has another value."""
+CHECKPOINTS = "HEFJOIN_CHECKPOINTS"
+"""Environment variable that names a folder; see `hefjoin.emulator.checkpoint`. No argument, as the DFC has none."""
 STOP_SECONDS = 5.0
 POLL_SECONDS = 1.0
 DEADLINES_S = {"parse": 3600.0, "join": 3600.0, "quantize": 24 * 3600.0, "compile": 24 * 3600.0}
@@ -67,6 +69,7 @@ def run_step(
     script: Path = STEP,
     deadline_s: float | None = None,
     on_progress: Callable[[sdk_log.Progress], None] | None = None,
+    checkpoints: Path | None = None,
 ) -> Finished:
     """Run one step to its end.
 
@@ -79,6 +82,7 @@ def run_step(
         script: What the interpreter runs; one that reads a request as `step.py` does.
         deadline_s: Seconds until it is stopped; None: those of `DEADLINES_S`.
         on_progress: Called with each progress the step reports.
+        checkpoints: Where the emulator keeps how far a long pass came, for the next run of the step; left out, nowhere.
 
     Raises:
         HefJoinError: What the SDK raised, as an error of our tree; ToolchainError where the step died, hung or
@@ -89,7 +93,8 @@ def run_step(
     lines: list[str] = []
     end = time.monotonic() + deadline_s
     mark = uuid4().hex
-    process = _start([toolchain.python, str(script), str(request)], work, _environment(toolchain, work, mark))
+    environment = _environment(toolchain, work, mark, checkpoints)
+    process = _start([toolchain.python, str(script), str(request)], work, environment)
     _running.add(process)
     try:
         with (work / f"{action}.log").open("w", buffering=1, encoding="utf-8") as log_file:
@@ -135,7 +140,7 @@ def _write_request(toolchain: Toolchain, action: str, arguments: dict[str, Any],
     return request
 
 
-def _environment(toolchain: Toolchain, work: Path, mark: str) -> dict[str, str]:
+def _environment(toolchain: Toolchain, work: Path, mark: str, checkpoints: Path | None) -> dict[str, str]:
     """Return the environment of a step: ours, as far as it serves the interpreter."""
     temporary = work / "tmp"
     temporary.mkdir(exist_ok=True)
@@ -146,6 +151,7 @@ def _environment(toolchain: Toolchain, work: Path, mark: str) -> dict[str, str]:
         "PYTHONUNBUFFERED": "1",
         "TMPDIR": str(temporary),
         MARK: mark,
+        **({CHECKPOINTS: str(checkpoints.absolute())} if checkpoints is not None else {}),
     }
 
 

@@ -167,11 +167,8 @@ def join(
     """
     import numpy as np
 
-    # SDK_NATIVE runs what the file computes; the chip's normalization comes with the script, later.
-    batch = np.load(frames).astype(np.float32)
-    if mean or std:
-        batch = (batch - np.array(mean or [0], np.float32)) / np.array(std or [1], np.float32)
-    alone = [_infer(sdk, sdk.ClientRunner(har=path), "SDK_NATIVE", batch) for path in hars]
+    batch = np.load(frames)
+    alone = [_native(sdk, sdk.ClientRunner(har=path), batch, mean, std) for path in hars]
     runner = sdk.ClientRunner(har=hars[0])
     known = dict(scopes[0])
     for path, names in zip(hars[1:], scopes[1:]):
@@ -182,7 +179,7 @@ def join(
     found = {"name": runner.model_name, "inputs": inputs, "outputs": outputs}
     if len(inputs) != 1 or {scope for scope, _ in _places(outputs)} != set(known):
         return {"equality": [], **found}
-    together = _infer(sdk, runner, "SDK_NATIVE", batch)
+    together = _native(sdk, runner, batch, mean, std)
     if len(together) != len(outputs):
         raise RuntimeError("infer gave {} arrays for {} outputs".format(len(together), len(outputs)))
     side_of = {scope: side for side, names in enumerate(scopes) for scope in names.values()}
@@ -229,8 +226,14 @@ def quantize(
     quantized_har: str,
     outputs: str,
     noise_frames: int,
+    native_scopes: List[str],
+    mean: List[float],
+    std: List[float],
 ) -> Dict[str, Any]:
-    """Quantize a HAR, and run it float and quantized on the evaluation frames."""
+    """Quantize a HAR, and run it float, quantized and as it was on the evaluation frames.
+
+    `native_scopes` are those whose outputs as parsed are to be kept; mean and std are what the script normalizes with.
+    """
     import numpy as np
 
     runner = sdk.ClientRunner(har=har)
@@ -248,8 +251,25 @@ def quantize(
             raise RuntimeError("infer gave {} arrays for the outputs {}".format(len(arrays), ", ".join(layers)))
         for index, array in enumerate(arrays):
             results["{}_{}".format(label, index)] = array.astype(np.float32)
+    for layer, array in (_as_parsed(sdk, har, frames, mean, std) if native_scopes else {}).items():
+        if layer in layers and layer.split("/")[0] in native_scopes:
+            results["native_{}".format(layers.index(layer))] = array.astype(np.float32)
     np.savez(outputs, **results)
     return {"noise": noise, "script": str(runner.model_script), "outputs": layers}
+
+
+def _as_parsed(sdk: Sdk, har: str, frames: Any, mean: List[float], std: List[float]) -> Dict[str, Any]:
+    """Return what a network computed before it was quantized, by output layer.
+
+    Where the SDK fails at it, a comparison is missing, and not the hours of `optimize` before it: then there is none.
+    """
+    try:
+        runner = sdk.ClientRunner(har=har)
+        return dict(zip(_output_layers(runner), _native(sdk, runner, frames, mean, std)))
+    except Exception as error:  # noqa: BLE001 - whatever the SDK raises, the network is quantized
+        text = "[warning] the network as parsed cannot be compared: {}: {}\n"
+        sys.stdout.write(text.format(type(error).__name__, error))
+        return {}
 
 
 def compile(sdk: Sdk, har: str, script: str, hef: str, compiled_har: str, auto_script: str) -> Dict[str, Any]:
@@ -277,14 +297,27 @@ def _member(har: str, suffix: str) -> Optional[bytes]:
     return None
 
 
-def _infer(sdk: Sdk, runner: Any, context: str, frames: Any) -> List[Any]:
+def _native(sdk: Sdk, runner: Any, frames: Any, mean: List[float], std: List[float]) -> List[Any]:
+    """Return what the file computes, one array per output; the chip's normalization comes with the script, later."""
+    import numpy as np
+
+    def normalized(raw: Any) -> Any:
+        batch = raw.astype(np.float32)
+        if mean or std:
+            batch = (batch - np.array(mean or [0], np.float32)) / np.array(std or [1], np.float32)
+        return batch
+
+    return _infer(sdk, runner, "SDK_NATIVE", frames, normalized)
+
+
+def _infer(sdk: Sdk, runner: Any, context: str, frames: Any, prepared: Callable[[Any], Any] = lambda a: a) -> List[Any]:
     """Return one array per output, all frames, in chunks that keep the SDK's memory bounded."""
     import numpy as np
 
     chunks = []
     with runner.infer_context(getattr(sdk.InferenceContext, context)) as ctx:
         for start in range(0, len(frames), INFER_FRAMES):
-            found = runner.infer(ctx, np.array(frames[start : start + INFER_FRAMES]))
+            found = runner.infer(ctx, prepared(np.array(frames[start : start + INFER_FRAMES])))
             if isinstance(found, dict):  # some releases, for outputs that are boxes
                 found = list(found.values())
             chunks.append(found if isinstance(found, list) else [found])

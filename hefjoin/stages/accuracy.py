@@ -1,8 +1,8 @@
-"""What quantizing cost: the quantized outputs against the float ones, and both against labels."""
+"""How far outputs are from those of an earlier stage, such as the quantized ones from the float ones."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -15,23 +15,17 @@ MASK_THRESHOLD = 0.5
 EXACT_DB = 120.0
 
 
-def model_accuracy(
-    model: str, outputs: Mapping[str, tuple[Array, Array]], labels: Sequence[int] | None
-) -> ModelAccuracy:
+def model_accuracy(model: str, outputs: Mapping[str, tuple[Array, Array]]) -> ModelAccuracy:
     """Compare one model's outputs.
 
     Args:
         model: Its name.
         outputs: By layer, (float, quantized): float32, shape (frames, …, features).
-        labels: True class per frame, for the model's first output; None where there are none.
     """
-    first = next(iter(outputs.values()))
     return ModelAccuracy(
         model=model,
-        frames=len(first[0]),
-        outputs=tuple(_output(layer, exact, rough) for layer, (exact, rough) in outputs.items()),
-        float_accuracy=None if labels is None else _top1(first[0], labels),
-        quantized_accuracy=None if labels is None else _top1(first[1], labels),
+        frames=len(next(iter(outputs.values()))[0]),
+        outputs=tuple(output_accuracy(layer, exact, rough) for layer, (exact, rough) in outputs.items()),
     )
 
 
@@ -48,7 +42,8 @@ def snr_db(exact: Array, rough: Array) -> float:
     return float(min(10 * np.log10(max(signal, np.finfo(float).tiny) / noise), EXACT_DB))
 
 
-def _output(layer: str, exact: Array, rough: Array) -> OutputAccuracy:
+def output_accuracy(layer: str, exact: Array, rough: Array) -> OutputAccuracy:
+    """Compare one output, float32, shape (frames, …, features), with that of an earlier stage."""
     metric, agreement = _agreement(exact, rough)
     return OutputAccuracy(layer=layer, snr_db=snr_db(exact, rough), metric=metric, agreement=agreement)
 
@@ -65,7 +60,3 @@ def _agreement(exact: Array, rough: Array) -> tuple[str, float]:
     if min(np.std(flat[0]), np.std(flat[1])) == 0:
         return "correlation", float(np.array_equal(*flat))
     return "correlation", float(np.corrcoef(*flat)[0, 1])
-
-
-def _top1(scores: Array, labels: Sequence[int]) -> float:
-    return float(np.mean(scores.reshape(len(scores), -1).argmax(-1) == np.asarray(labels)))

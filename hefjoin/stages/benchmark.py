@@ -15,7 +15,7 @@ from hefjoin.artifacts import Ref
 from hefjoin.devices import guard, hailort, open_device
 from hefjoin.devices.emulated import cpu_name
 from hefjoin.errors import DeviceError
-from hefjoin.manifest import Compiled, Frames, JoinCheck, Measured, ModelAccuracy, Quantized
+from hefjoin.manifest import Compiled, Frames, JoinCheck, Measured, Quantized
 from hefjoin.sdk.log import Progress
 from hefjoin.spec import BuildSpec, DeviceKind
 from hefjoin.stages.accuracy import model_accuracy
@@ -34,7 +34,7 @@ class Benchmark(Stage[Measured]):
     """
 
     stage: ClassVar[str] = "benchmark"
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     result: ClassVar[type[Measured]] = Measured
 
     name: str
@@ -86,7 +86,7 @@ class Benchmark(Stage[Measured]):
             return Measured(source=NOT_MEASURED, device=error.message, batches=(), load_average=os.getloadavg()[0])
         if given is None:
             return measured
-        return self._judged(measured, given, place.store.get(self.outputs, work / "outputs.npz"))
+        return self._judged(measured, given, place.store.get(self.outputs, work / "outputs.npz"), place)
 
     def ensures(self, result: Measured) -> None:
         """Check that nothing emulated is taken for a measurement on a device."""
@@ -102,32 +102,30 @@ class Benchmark(Stage[Measured]):
         """Return whether a device was there; next time one may be plugged in."""
         return result.source != NOT_MEASURED
 
-    def _judged(self, measured: Measured, given: Outputs, outputs: Path) -> Measured:
+    def _judged(self, measured: Measured, given: Outputs, outputs: Path, place: Workplace) -> Measured:
         """Return the measurement with the accuracy of the device's outputs, and a note for each that is not judged."""
         with np.load(outputs) as arrays:
             keys = {layer: f"float_{index}" for index, layer in enumerate(self.output_layers)}
             exact = {layer: arrays[key] for layer, key in keys.items() if key in arrays}
         notes = [note for layer in exact if (note := _not_judged(layer, exact[layer], given))]
-        models = dict.fromkeys(layer.partition("/")[0] for layer in exact)
-        found = [self._accuracy(model, exact, given) for model in models]
+        pairs = {
+            layer: (array, given[layer].reshape(array.shape))
+            for layer, array in exact.items()
+            if not _not_judged(layer, array, given)
+        }
+        by_model: dict[str, dict[str, tuple[npt.NDArray[Any], npt.NDArray[Any]]]] = {}
+        for layer, pair in pairs.items():
+            by_model.setdefault(layer.partition("/")[0], {})[layer] = pair
+        kept = outputs.with_name("device.npz")
+        on_device = {f"device_{self.output_layers.index(layer)}": array for layer, (_, array) in pairs.items()}
+        np.savez(kept, allow_pickle=False, **on_device)
         return measured.model_copy(
             update={
-                "accuracy": tuple(accuracy for accuracy in found if accuracy is not None),
+                "accuracy": tuple(model_accuracy(model, found) for model, found in by_model.items()),
+                "outputs": place.store.put(kept, "npz") if pairs else None,
                 "notes": (*measured.notes, *notes),
             }
         )
-
-    def _accuracy(self, model: str, exact: Outputs, given: Outputs) -> ModelAccuracy | None:
-        """Compare one model's outputs; labels judge its first one, so they need that one."""
-        layers = [layer for layer in exact if layer.partition("/")[0] == model]
-        pairs = {
-            layer: (exact[layer], given[layer].reshape(exact[layer].shape))
-            for layer in layers
-            if not _not_judged(layer, exact[layer], given)
-        }
-        if not pairs:
-            return None
-        return model_accuracy(model, pairs, self.evaluation.labels.get(model) if layers[0] in pairs else None)
 
 
 def _host() -> str:
@@ -142,4 +140,6 @@ def _not_judged(layer: str, exact: npt.NDArray[Any], given: Outputs) -> str:
         return f"accuracy of {layer}: not available (the device gave {', '.join(given) or 'no arrays'})"
     if given[layer].size != exact.size:
         return f"accuracy of {layer}: not available (shape {given[layer].shape}, the float network's {exact.shape})"
+    if not np.isfinite(given[layer]).all():
+        return f"accuracy of {layer}: not available (the device gave values that are not finite)"
     return ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar, Self
@@ -9,11 +10,15 @@ from typing import ClassVar, Self
 from hefjoin.artifacts import Record
 from hefjoin.calibration import Frames as FrameStream
 from hefjoin.calibration import open_frames, set_sha256, write_npy
-from hefjoin.errors import CalibrationError, Disagreement, JoinError, Problem, SpecError
+from hefjoin.errors import CalibrationError, Disagreement, InputError, JoinError, Problem, SpecError
 from hefjoin.formats.preprocessing import Split, normalization, split
-from hefjoin.manifest import Fetched, Frames, FrameSource, JoinCheck, Network
+from hefjoin.labels import Judge, write_labels
+from hefjoin.manifest import Fetched, Frames, FrameSource, JoinCheck, Labels, Network
+from hefjoin.metrics.metric import metric
 from hefjoin.spec import BuildSpec, Color, counted
 from hefjoin.stages.contract import Stage, Workplace
+
+logger = logging.getLogger("hefjoin.stages")
 
 
 class Branch(Record):
@@ -24,6 +29,8 @@ class Branch(Record):
     mean: tuple[float, ...]
     std: tuple[float, ...]
     color: Color
+    metric: str = ""
+    """As the spec has it; empty where it names none."""
 
     @property
     def channels(self) -> int:
@@ -36,11 +43,11 @@ class Check(Stage[JoinCheck]):
 
     Requires: parsed networks with one input each; preprocessing that differs is in their graphs. Ensures: equal input
     shape and chip; frames of that shape, in the channel order of the shared input. Otherwise a JoinError with the table
-    of what disagrees.
+    of what disagrees. Labels of the evaluation frames that suit each model's metric and first output.
     """
 
     stage: ClassVar[str] = "check"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     result: ClassVar[type[JoinCheck]] = JoinCheck
 
     branches: tuple[Branch, ...]
@@ -57,13 +64,14 @@ class Check(Stage[JoinCheck]):
                 mean=tuple(model.mean),
                 std=tuple(model.std),
                 color=model.color,
+                metric=model.metric,
             )
             for model in spec.models
         )
         return cls(branches=branches, calibration=fetched.calibration, evaluation=fetched.evaluation)
 
     def requires(self) -> None:
-        """List every mean and std that does not fit its network's input, and every disagreement."""
+        """List every mean, std and metric that does not fit its network, and every disagreement."""
         problems = []
         for index, branch in enumerate(self.branches):
             for field, values in (("mean", branch.mean), ("std", branch.std)):
@@ -74,6 +82,7 @@ class Check(Stage[JoinCheck]):
                 problems.append(
                     Problem(f"models[{index}]", f"its input {branch.network.inputs[0].shape} is not an image")
                 )
+            problems += _metric_problems(index, branch)
         if problems:
             raise SpecError(problems)
         disagreements = [row for row in map(self._compare, COMPARED) if row is not None]
@@ -91,6 +100,7 @@ class Check(Stage[JoinCheck]):
             _store(stream, name, work, place)
             for stream, name in ((calibration, "calibration"), (evaluation, "evaluation"))
         ]
+        labels = self._labels(evaluation, work, place)
         self._refuse_changed_sets()
         return JoinCheck(
             height=height,
@@ -103,6 +113,7 @@ class Check(Stage[JoinCheck]):
             calibration=frames[0],
             evaluation=frames[1],
             evaluation_is_held_out=is_held_out,
+            labels=labels,
         )
 
     def ensures(self, result: JoinCheck) -> None:
@@ -111,14 +122,8 @@ class Check(Stage[JoinCheck]):
             raise CalibrationError(
                 f"the calibration set has values {result.calibration.health.min:g} … "
                 f"{result.calibration.health.max:g}: it is already normalized, and mean/std would be applied again on "
-                "the chip. Give raw 0–255 pixels, or leave mean and std out"
-            )
-        known = {branch.name for branch in self.branches}
-        counts = {len(labels) for labels in result.evaluation.labels.values()}
-        if not set(result.evaluation.labels) <= known or counts - {result.evaluation.health.count}:
-            raise CalibrationError(
-                f"the evaluation set has labels for {', '.join(result.evaluation.labels)}; the models are "
-                f"{', '.join(sorted(known))}"
+                "the chip. Give raw 0–255 pixels, or leave mean and std out. Of the set is known: "
+                f"{'; '.join(result.calibration.health.notes)}"
             )
 
     @property
@@ -159,6 +164,14 @@ class Check(Stage[JoinCheck]):
             what=what,
         )
 
+    def _labels(self, evaluation: FrameStream, work: Path, place: Workplace) -> Labels | None:
+        judges = {
+            branch.name: Judge(metric(branch.metric), branch.network.outputs[0].shape, bool(branch.metric))
+            for branch in self.branches
+        }
+        models = write_labels(evaluation, judges, work / "labels.npz")
+        return Labels(npz=place.store.put(work / "labels.npz", "npz"), models=models) if models else None
+
     def _refuse_changed_sets(self) -> None:
         """Refuse a set that is no longer the one its digest was taken of: later builds would reuse these frames."""
         for source, what in ((self.calibration, "calibration set"), (self.evaluation, "evaluation set")):
@@ -181,8 +194,21 @@ class Check(Stage[JoinCheck]):
 def _store(frames: FrameStream, name: str, work: Path, place: Workplace) -> Frames:
     path = work / f"{name}.npy"
     health = write_npy(frames, path)
-    labels = {model: tuple(int(label) for label in values) for model, values in frames.labels.items()}
-    return Frames(npy=place.store.put(path, "npy"), health=health, labels=labels)
+    for note in health.notes:
+        logger.warning("check: %s: %s", frames.what, note)
+    return Frames(npy=place.store.put(path, "npy"), health=health)
+
+
+def _metric_problems(index: int, branch: Branch) -> Iterator[Problem]:
+    """Yield why a metric that the spec names cannot judge the model's first output."""
+    if not branch.metric:
+        return
+    try:
+        problem = metric(branch.metric).output_problem(branch.network.outputs[0].shape)
+    except InputError as error:
+        problem = error.message
+    if problem:
+        yield Problem(f"models[{index}].metric", problem)
 
 
 Comparison = tuple[str, Callable[[Branch], str], str]

@@ -55,6 +55,11 @@ class Workplace:
     earlier_keys: dict[str, str] = field(default_factory=dict)
     """Keys of the stages of the latest build of this name, by title, to say what changed since."""
 
+    @property
+    def checkpoints(self) -> Path:
+        """Where a step keeps how far it came; it outlives the stage's own directory, whatever ends that."""
+        return self.root / "checkpoints"
+
 
 class Stage(Record, ABC, Generic[ResultT]):
     """A step of a build; its fields are all that it reads."""

@@ -193,6 +193,7 @@ def _alone(
             "script": before_optimize(script),
             "files": {name: ref for name, ref in whole.files.items() if name in named},
             "post_processed": tuple(each for each in post_processed(spec) if each == model),
+            "not_native": {each: reason for each, reason in whole.not_native.items() if each == model},
             "raised": {layer: mode for layer, mode in quantized.raised.items() if layer.startswith(f"{model}/")},
         }
     )

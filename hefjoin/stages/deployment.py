@@ -48,4 +48,6 @@ def _stream(stream: Stream, model: str, original_name: str) -> HefStream:
         order=stream.order,
         scale=stream.scale,
         zero_point=stream.zero_point,
+        scales=stream.scales,
+        zero_points=stream.zero_points,
     )

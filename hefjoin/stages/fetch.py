@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 
 from hefjoin.calibration import set_sha256
-from hefjoin.errors import Problem, SpecError
+from hefjoin.errors import InputError, Problem, SpecError
+from hefjoin.formats import onnx_file, onnx_weights
 from hefjoin.manifest import Fetched, FrameSource
 from hefjoin.spec import BuildSpec
 from hefjoin.stores import Store
 
 PACKAGE = "package://"
 S3 = "s3://"
+WEIGHTS = "weights"
+"""Media of a file beside a model."""
 
 
 def fetch(spec: BuildSpec, store: Store, cache: Path) -> Fetched:
     """Bring the models into the store and the frame sets within reach.
 
-    Requires: every source exists. Ensures: each model is an artifact of the store, each set has a digest.
+    Requires: every source exists. Ensures: each model is an artifact of the store, and so is each file beside it that
+    holds its weights; each set has a digest.
 
     Args:
         spec: What to build.
@@ -28,7 +33,7 @@ def fetch(spec: BuildSpec, store: Store, cache: Path) -> Fetched:
         cache: A folder for what comes from S3.
 
     Raises:
-        SpecError: Sources that cannot be found; all are listed.
+        SpecError: Sources that cannot be found, or weights beside a model that are not whole; all are listed.
         StoreError: S3 or the store cannot be reached.
     """
     paths = locate(spec)
@@ -41,9 +46,14 @@ def fetch(spec: BuildSpec, store: Store, cache: Path) -> Fetched:
         if (path := paths.get(f"{field}.source"))
     }
     models = {model.name: paths[f"models[{index}].source"] for index, model in enumerate(spec.models)}
+    weights = _weights(spec, models)
     further = sets["calibration"].model_copy(update={"count": spec.evaluation.count})
     return Fetched(
         models={name: store.put(path, path.suffix.lower().lstrip(".")) for name, path in models.items()},
+        weights={
+            name: {file: store.put(models[name].parent / file, WEIGHTS) for file in files}
+            for name, files in weights.items()
+        },
         calibration=sets["calibration"],
         evaluation=sets.get("evaluation", further),
     )
@@ -95,6 +105,41 @@ def _in_package(source: str, where: str, problems: list[Problem]) -> Path | None
         problems.append(Problem(where, f"the package {package!r} has no file {file!r}"))
         return None
     return path
+
+
+def _weights(spec: BuildSpec, paths: Mapping[str, Path]) -> dict[str, list[str]]:
+    """Return the files beside each model that hold weights of its, relative to its folder."""
+    problems: list[Problem] = []
+    found = {}
+    for index, model in enumerate(spec.models):
+        try:
+            if files := _beside(paths[model.name], model.source):
+                found[model.name] = files
+        except InputError as error:
+            problems.append(Problem(f"models[{index}].source", str(error)))
+    if problems:
+        raise SpecError(problems, where=f"the spec of {spec.name}")
+    return found
+
+
+def _beside(path: Path, source: str) -> list[str]:
+    """Return the files that a model names, all of them whole; those of a model in S3 are brought from beside it."""
+    if path.suffix.lower() != ".onnx":
+        return []
+    try:
+        model = onnx_file.load(path)
+    except InputError:
+        return []  # `parse` says what is wrong with it
+    try:
+        files = onnx_weights.files(model)
+    except ValueError as error:
+        raise InputError(f"{path}: {error}; export the model again, with its weights beside it") from error
+    if files and source.startswith(S3):
+        from hefjoin.stores.s3 import fetch_objects
+
+        fetch_objects({f"{source.rpartition('/')[0]}/{file}": path.parent / file for file in files})
+    onnx_weights.refuse_unless_whole(model, path)
+    return files
 
 
 def _from_s3(source: str, cache: Path) -> Path:

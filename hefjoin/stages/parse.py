@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import ClassVar, Self
+
+from pydantic import Field
 
 from hefjoin.artifacts import Ref
 from hefjoin.errors import InputError, Problem, SpecError
@@ -35,6 +37,8 @@ class Parse(Stage[Network]):
 
     name: str
     source: Ref
+    weights: dict[str, Ref] = Field(default_factory=dict)
+    """Files beside the model that hold its weights, by path below its folder."""
     hw_arch: HwArch
     input_shape: tuple[int, ...]
     start_nodes: tuple[str, ...]
@@ -44,11 +48,14 @@ class Parse(Stage[Network]):
     sdk: Sdk
 
     @classmethod
-    def of(cls, spec: BuildSpec, model: ModelSpec, source: Ref, sdk: Sdk) -> Self:
+    def of(
+        cls, spec: BuildSpec, model: ModelSpec, source: Ref, sdk: Sdk, weights: Mapping[str, Ref] | None = None
+    ) -> Self:
         """Return the stage for one model of a build."""
         return cls(
             name=model.name,
             source=source,
+            weights=dict(weights or {}),
             hw_arch=spec.hw_arch,
             input_shape=tuple(model.input_shape),
             start_nodes=tuple(model.start_nodes),
@@ -74,7 +81,9 @@ class Parse(Stage[Network]):
 
     def run(self, work: Path, place: Workplace) -> Network:
         """Start the SDK on an ONNX file; read a HAR."""
-        model = place.store.get(self.source, work / f"{self.name}.{self.source.media}")
+        model = place.store.get(self.source, work / "model" / f"{self.name}.{self.source.media}")
+        for file, ref in self.weights.items():
+            place.store.get(ref, model.parent / file)
         if self.source.media == "har":
             return describe(model, self.source)
         if problems := [*self._misspelt(model), *self._open_shape(model)]:
@@ -132,7 +141,7 @@ class Parse(Stage[Network]):
         """Yield the start and end nodes that the file does not have; the SDK is not started for these."""
         if not (self.start_nodes or self.end_nodes):
             return
-        graph = onnx_file.load(model, external_data=False).graph
+        graph = onnx_file.load(model).graph
         nodes = [node.name for node in graph.node]
         if not all(nodes) or not nodes:
             return  # only the SDK knows what it calls them

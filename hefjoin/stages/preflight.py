@@ -1,9 +1,10 @@
-"""What can be told of a spec before anything is started: sources that are not there, scripts that cannot be read."""
+"""What can be told of a spec before anything is started: sources that are not there, scripts and metrics that fail."""
 
 from __future__ import annotations
 
-from hefjoin.errors import Problem, SpecError
+from hefjoin.errors import InputError, Problem, SpecError
 from hefjoin.formats.model_script import parse
+from hefjoin.metrics.metric import metric
 from hefjoin.spec import BuildSpec
 from hefjoin.stages.fetch import locate
 from hefjoin.stages.ladder import ladder
@@ -21,6 +22,11 @@ def preflight(spec: BuildSpec) -> None:
         locate(spec)
     except SpecError as error:
         problems += error.problems
+    for index, model in enumerate(spec.models):
+        try:
+            metric(model.metric)
+        except InputError as error:
+            problems.append(Problem(f"models[{index}].metric", error.message))
     for where, _, text in scripts(spec):
         try:
             parse(text, where)

@@ -12,32 +12,41 @@ from pathlib import Path
 from hefjoin.artifacts import to_json
 from hefjoin.errors import StoreError
 from hefjoin.manifest import Gate, Manifest, Measured, ModelAccuracy, Published, Quantized
+from hefjoin.report.words import lost_text, p_value_text
+from hefjoin.scores import AccuracyStage, ModelScores, Scored
 from hefjoin.spec import GatesSpec
 from hefjoin.stages.contract import Workplace, own_directory
+from hefjoin.stages.score import POST_PROCESSED
 from hefjoin.stores import Store
 
 ATTEMPTS = 100
-POST_PROCESSED = "its outputs are post-processed in the model script, and not judged"
 
 
-def judge(gates: GatesSpec, quantized: Quantized, measured: Measured) -> tuple[Gate, ...]:
+def judge(gates: GatesSpec, quantized: Quantized, measured: Measured, scored: Scored) -> tuple[Gate, ...]:
     """Return every gate that the spec sets, with what was wanted and found."""
     judged = {accuracy.model: accuracy for accuracy in quantized.accuracy}
     models = dict.fromkeys(layer.partition("/")[0] for layer in quantized.output_layers)
-    found = [gate for model in models for gate in _accuracy_gates(gates, model, judged.get(model))]
+    found = [gate for model in models for gate in _quality_gates(gates, model, judged.get(model), scored, "quantized")]
     if measured.source == "device":
         for accuracy in measured.accuracy:
-            found += _accuracy_gates(gates, accuracy.model, accuracy, " on the device")
+            found += _quality_gates(gates, accuracy.model, accuracy, scored, "device")
     if gates.min_fps > 0:
         found.append(_fps_gate(gates.min_fps, measured))
     return tuple(found)
 
 
-def _accuracy_gates(gates: GatesSpec, model: str, accuracy: ModelAccuracy | None, where: str = "") -> Iterator[Gate]:
+def _quality_gates(
+    gates: GatesSpec, model: str, accuracy: ModelAccuracy | None, scored: Scored, stage: AccuracyStage
+) -> Iterator[Gate]:
+    where = f"{model} on the device" if stage == "device" else model
     if gates.min_snr_db > 0:
-        yield _snr_gate(gates.min_snr_db, model + where, accuracy)
+        yield _snr_gate(gates.min_snr_db, where, accuracy)
     if gates.max_accuracy_drop < 100:
-        yield _drop_gate(gates.max_accuracy_drop, model + where, accuracy)
+        scores = scored.of(model)
+        if scores is not None:
+            yield _drop_gate(gates.max_accuracy_drop, where, scores, stage)
+        else:
+            yield _disagreement_gate(gates.max_accuracy_drop, where, accuracy)
 
 
 def _snr_gate(least: float, model: str, accuracy: ModelAccuracy | None) -> Gate:
@@ -47,15 +56,29 @@ def _snr_gate(least: float, model: str, accuracy: ModelAccuracy | None) -> Gate:
     return _gate(name, wanted, f"{accuracy.snr_db:.1f} dB", accuracy.snr_db >= least)
 
 
-def _drop_gate(most: float, model: str, accuracy: ModelAccuracy | None) -> Gate:
-    """Judge what `drop_points` counts: accuracy on labels, or how far decisions differ from the float network's."""
+def _drop_gate(most: float, model: str, scores: ModelScores, stage: AccuracyStage) -> Gate:
+    """Judge what a stage lost on labels against the full-precision network; that it may be noise excuses nothing."""
+    unit = "%" if scores.unit == "percent" else "points"
+    name, wanted = f"accuracy drop ({scores.metric}) of {model}", f"≤ {most:g} {unit}"
+    score, drop = scores.at(stage), scores.drop(stage)
+    if score is None or drop is None:
+        found = scores.not_available.get(stage, "the float network's value is zero, and nothing is a share of it")
+        return Gate(name=name, wanted=wanted, found=found, verdict="not evaluated")
+    difference = score.difference_to("fp-optimized")
+    assert difference is not None
+    found = f"{lost_text(drop)} {unit}, {difference.verdict}, {p_value_text(difference.p_value)}"
+    return _gate(name, wanted, found, drop <= most)
+
+
+def _disagreement_gate(most: float, model: str, accuracy: ModelAccuracy | None) -> Gate:
+    """Judge, without labels, how far decisions differ from the float network's."""
     wanted = f"≤ {most:g} points"
-    if accuracy is None or accuracy.drop_points is None:
+    if accuracy is None or accuracy.disagreement_points is None:
         found = POST_PROCESSED if accuracy is None else "no labels, and its outputs are no decisions"
         return Gate(name=f"accuracy drop of {model}", wanted=wanted, found=found, verdict="not evaluated")
     worst = min(accuracy.outputs, key=lambda output: output.agreement)
-    what = "accuracy drop" if accuracy.float_accuracy is not None else f"disagreement ({worst.metric})"
-    return _gate(f"{what} of {model}", wanted, f"{accuracy.drop_points:.1f} points", accuracy.drop_points <= most)
+    points = accuracy.disagreement_points
+    return _gate(f"disagreement ({worst.metric}) of {model}", wanted, f"{lost_text(points)} points", points <= most)
 
 
 def _gate(name: str, wanted: str, found: str, passed: bool) -> Gate:

@@ -10,27 +10,27 @@ from pydantic import Field
 
 from hefjoin.artifacts import Ref
 from hefjoin.errors import CompileError, InputError
-from hefjoin.manifest import Frames, JoinCheck, Joined, LayerNoise, ModelAccuracy, Quantized, Sdk
+from hefjoin.manifest import Frames, JoinCheck, Joined, LayerNoise, ModelAccuracy, OutputAccuracy, Quantized, Sdk
 from hefjoin.sdk import log as sdk_log
 from hefjoin.sdk.process import run_step
 from hefjoin.spec import BuildSpec
-from hefjoin.stages.accuracy import model_accuracy
+from hefjoin.stages.accuracy import model_accuracy, output_accuracy
 from hefjoin.stages.contract import Stage, Workplace, own_directory
 from hefjoin.stages.precision import precision_line
-from hefjoin.stages.script import assemble, before_optimize, files, post_processed
+from hefjoin.stages.script import assemble, before_optimize, changed_by_script, files, post_processed
 
 NOISE_FRAMES = 16
 
 
 class Quantize(Stage[Quantized]):
-    """Quantize the joined network and compare it with its float self.
+    """Quantize the joined network and compare it with its float self, and that with the network as parsed.
 
     Requires: a joined network, frames of its input's shape. Ensures: a quantized HAR; for every output of every
     model its SNR and agreement, but where the script post-processes it to boxes; finite outputs.
     """
 
     stage: ClassVar[str] = "quantize"
-    version: ClassVar[int] = 4
+    version: ClassVar[int] = 5
     result: ClassVar[type[Quantized]] = Quantized
 
     name: str
@@ -43,6 +43,11 @@ class Quantize(Stage[Quantized]):
     """What the script refers to, by the name it has there."""
     post_processed: tuple[str, ...]
     """Models whose outputs the script replaces."""
+    not_native: dict[str, str]
+    """Models that the script makes another network of, and why."""
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    """Of the script's normalization, for the networks as parsed."""
     requested_level: int
     calibration: Ref
     evaluation: Frames
@@ -60,6 +65,9 @@ class Quantize(Stage[Quantized]):
             script=before_optimize(assemble(spec, checked, joined)),
             files=referred,
             post_processed=post_processed(spec),
+            not_native=changed_by_script(spec),
+            mean=checked.mean,
+            std=checked.std,
             requested_level=spec.quantization.optimization_level,
             calibration=checked.calibration.npy,
             evaluation=checked.evaluation,
@@ -76,14 +84,26 @@ class Quantize(Stage[Quantized]):
             "quantized_har": str(work / "quantized.har"),
             "outputs": str(work / "outputs.npz"),
             "noise_frames": NOISE_FRAMES,
+            "native_scopes": [model for model in self._models if model not in self.not_native],
+            "mean": list(self.mean),
+            "std": list(self.std),
         }
         for name, ref in self.files.items():
             place.store.get(ref, work / name)
-        found = run_step(place.toolchain, "quantize", arguments, work, model=self.name, on_progress=place.on_progress)
+        found = run_step(
+            place.toolchain,
+            "quantize",
+            arguments,
+            work,
+            model=self.name,
+            on_progress=place.on_progress,
+            checkpoints=place.checkpoints,
+        )
         outputs = tuple(found.result["outputs"])
         self._refuse_lost(outputs)
         unjudged = tuple(layer for layer in outputs if layer not in self.output_layers)
         noise = found.result["noise"]
+        native, not_native = self._native(outputs, work / "outputs.npz")
         return Quantized(
             har=place.store.put(work / "quantized.har", "har"),
             script=found.result["script"],
@@ -95,6 +115,8 @@ class Quantize(Stage[Quantized]):
             layer_noise=tuple(LayerNoise(layer=layer, **figures) for layer, figures in noise.items()),
             raised=self.raised,
             outputs=place.store.put(work / "outputs.npz", "npz"),
+            native=native,
+            not_native=not_native,
             warnings=sdk_log.warnings(found.lines),
         )
 
@@ -128,5 +150,25 @@ class Quantize(Stage[Quantized]):
                 if layer in self.output_layers:
                     pair = arrays[f"float_{index}"], arrays[f"quantized_{index}"]
                     by_model.setdefault(layer.partition("/")[0], {})[layer] = pair
-        labels = self.evaluation.labels
-        return tuple(model_accuracy(model, pairs, labels.get(model)) for model, pairs in by_model.items())
+        return tuple(model_accuracy(model, pairs) for model, pairs in by_model.items())
+
+    def _native(self, outputs: tuple[str, ...], path: Path) -> tuple[tuple[OutputAccuracy, ...], dict[str, str]]:
+        """Compare the float outputs with those of the network as parsed; return also the models without, and why."""
+        found, missing = [], dict(self.not_native)
+        with np.load(path) as arrays:
+            for index, layer in enumerate(outputs):
+                model = layer.partition("/")[0]
+                if layer not in self.output_layers or model in self.not_native:
+                    continue
+                native = arrays.get(f"native_{index}")
+                if native is None:
+                    missing[model] = "the compiler could not run it as parsed, see the warnings"
+                elif not np.isfinite(native).all():
+                    missing[model] = f"{layer} is not finite as parsed"
+                else:
+                    found.append(output_accuracy(layer, native, arrays[f"float_{index}"]))
+        return tuple(found), missing
+
+    @property
+    def _models(self) -> list[str]:
+        return list(dict.fromkeys(layer.partition("/")[0] for layer in self.output_layers))

@@ -11,7 +11,8 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from hefjoin.formats.model_script import Command, Script, merge, parse, scoped
+from hefjoin.formats.model_script import Command, Script, layers, merge, parse, scoped
+from hefjoin.formats.model_script_commands import COMMANDS
 from hefjoin.formats.model_script_files import config_layers, named_file, read_config, scoped_config, with_files
 from hefjoin.formats.model_script_parts import part_of
 from hefjoin.manifest import JoinCheck, Joined, Network
@@ -19,6 +20,8 @@ from hefjoin.spec import BuildSpec
 
 REPLACE_OUTPUTS = ("nms_postprocess", "logits_layer")
 """Commands after which a model has other outputs than those that were joined."""
+CHANGE_THE_INPUT = ("input_conversion", "resize")
+"""Commands after which the network wants other frames."""
 
 logger = logging.getLogger("hefjoin.stages")
 
@@ -128,6 +131,24 @@ def post_processed(spec: BuildSpec) -> tuple[str, ...]:
     """Return the models whose outputs a script replaces; all of them where the joint script does."""
     own = {scope for _, scope, text in scripts(spec) if any(c.name in REPLACE_OUTPUTS for c in parse(text).commands)}
     return tuple(model.name for model in spec.models if model.name in own or "" in own)
+
+
+def changed_by_script(spec: BuildSpec) -> dict[str, str]:
+    """Return the models that a script makes another network of, whose native outputs compare with nothing, and why.
+
+    What replaces a model's outputs is left out: such outputs are not judged at all.
+    """
+    found: dict[str, str] = {}
+    for where, scope, text in scripts(spec):
+        for command in parse(text, where).commands:
+            if COMMANDS[command.name].stage != "modification" or command.name in REPLACE_OUTPUTS:
+                continue
+            named = {scope} if scope else {layer.partition("/")[0] for layer in layers(command)}
+            is_joint = command.name in CHANGE_THE_INPUT or not named <= {model.name for model in spec.models}
+            for model in spec.models:
+                if is_joint or model.name in named:
+                    found.setdefault(model.name, f"`{command.name}` in {where} changes the network after parsing")
+    return found
 
 
 def files(spec: BuildSpec, folder: Path) -> dict[str, Path]:

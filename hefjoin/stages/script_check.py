@@ -17,9 +17,16 @@ from hefjoin.formats.model_script_files import config_layers, named_file, read_c
 from hefjoin.manifest import Network, Provider
 from hefjoin.spec import BuildSpec
 from hefjoin.stages.ladder import ladder
-from hefjoin.stages.script import REPLACE_OUTPUTS, before_compile, compilation, in_step, scripts, under_scope
+from hefjoin.stages.script import (
+    CHANGE_THE_INPUT,
+    REPLACE_OUTPUTS,
+    before_compile,
+    compilation,
+    in_step,
+    scripts,
+    under_scope,
+)
 
-CHANGE_THE_INPUT = ("input_conversion", "resize")
 NOT_YET_THERE = ("input_layer1", "normalization1")
 """What patterns may mean that no parsed network has, or that it shares."""
 _INPUT = re.compile(r"(?:[^/]+/)?input_layer\d+")

@@ -62,6 +62,9 @@ def _step(material: Material, count: int) -> int:
         "quantized_har": work / "quantized.har",
         "outputs": work / "outputs.npz",
         "noise_frames": NOISE_FRAMES,
+        "native_scopes": [],
+        "mean": [],
+        "std": [],
     }
     content = {
         "provider": "emulator",

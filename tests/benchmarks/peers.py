@@ -58,22 +58,11 @@ def _percentile(model: Any, frames: Any) -> bytes:
 
 
 def _four_bits(model: Any, frames: Any) -> bytes:
-    """Quantize with 8-bit activations; then round kernels to fifteen levels, as ORT has no 4-bit convolution."""
-    import numpy as np
-    from onnx import numpy_helper
+    """Quantize with 8-bit activations and ONNX Runtime's own 4-bit kernels."""
+    from onnx import version_converter
+    from onnxruntime import quantization
 
-    known = {tensor.name: tensor for tensor in model.graph.initializer}
-    for node in model.graph.node:
-        if node.op_type not in ("Conv", "Gemm"):
-            continue
-        tensor = known[node.input[1]]
-        kernel = numpy_helper.to_array(tensor)
-        is_turned = node.op_type == "Gemm" and not any(item.name == "transB" and item.i for item in node.attribute)
-        others = (0,) if is_turned else tuple(range(1, kernel.ndim))
-        step = np.max(np.abs(kernel), axis=others, keepdims=True) / 7
-        rounded = np.rint(kernel / np.where(step > 0, step, 1)) * step
-        tensor.CopyFrom(numpy_helper.from_array(rounded.astype(np.float32), tensor.name))
-    return _static(model, frames)
+    return _static(version_converter.convert_version(model, 21), frames, weight_type=quantization.QuantType.QInt4)
 
 
 def _nncf(model: Any, frames: Any) -> bytes:

@@ -69,6 +69,9 @@ class Desk(NamedTuple):
             quantized_har=self.path("quantized.har"),
             outputs=self.path("outputs.npz"),
             noise_frames=4,
+            native_scopes=["right"],
+            mean=MEAN,
+            std=STD,
         )
 
     def compile(self, script: str, har: str = "quantized.har", hef: str = "joined.hef") -> dict[str, Any]:
@@ -189,7 +192,7 @@ class SdkContract:
             assert row["frames"] == 32
             assert row["max_abs_difference"] <= TOLERANCE * row["largest_value"]
 
-    def test_float_outputs_are_those_of_the_onnx_files_on_normalized_frames(self, built: Desk) -> None:
+    def test_native_and_float_outputs_are_those_of_the_onnx_files_on_normalized_frames(self, built: Desk) -> None:
         frames = (np.load(built.path("images.npy")) - np.array(MEAN)) / np.array(STD)
         feeds = [frame[None] for frame in frames.transpose(0, 3, 1, 2).astype(np.float32)]
         with np.load(built.path("outputs.npz")) as arrays:
@@ -197,6 +200,9 @@ class SdkContract:
                 session = onnxruntime.InferenceSession(built.path(f"{name}.onnx"))
                 exact = np.concatenate([session.run(None, {"image": feed})[0] for feed in feeds])
                 np.testing.assert_allclose(arrays[f"float_{index}"], exact, atol=TOLERANCE * np.abs(exact).max())
+                if name == "right":  # the scope that was asked for
+                    np.testing.assert_allclose(arrays[f"native_{index}"], exact, atol=TOLERANCE * np.abs(exact).max())
+            assert [key for key in arrays if key.startswith("native")] == ["native_1"]
 
     def test_quantized_outputs_differ_and_resemble(self, built: Desk) -> None:
         with np.load(built.path("outputs.npz")) as arrays:

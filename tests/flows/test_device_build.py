@@ -5,20 +5,27 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from flows.build import Build, join_and_compile
+from hefjoin.report import score_rows
 from hefjoin.sdk.toolchain import DFC_PYTHON
 from hefjoin.spec import load_spec
+from hefjoin.stores import open_store
 from tests import runtime
 from tests.fakes.dfc_environment import interpreter
-from tests.tiny import CLASSES, pair, write_pair
+from tests.tiny import CLASSES, images, pair, write_pair
+
+FRAMES = 16
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("device")
-    write_pair(folder, pair(gates={"min_fps": 1}))
+    write_pair(folder, pair(gates={"min_fps": 1}, evaluation={"source": "eval.npz", "count": FRAMES}))
+    labels = np.random.default_rng(2).integers(0, CLASSES["left"], FRAMES)
+    np.savez(folder / "eval.npz", images=images(FRAMES, seed=3), left=labels)
     (folder / "here").mkdir()
     with runtime.installed(folder, frame_ms=1.0) as patch:
         patch.setenv("HEFJOIN_WORK", str(folder / "work"))
@@ -43,6 +50,17 @@ def test_the_figures_are_those_of_a_device(built: Build) -> None:
 
 def test_a_gate_on_throughput_is_evaluated(built: Build) -> None:
     assert [gate.verdict for gate in built.manifest.gates] == ["passed"]
+
+
+def test_a_labelled_model_is_scored_at_four_stages(built: Build, folder: Path) -> None:
+    (left,) = built.manifest.scored.models
+    assert [score.stage for score in left.stages] == ["native", "fp-optimized", "quantized", "device"]
+    store, outputs = open_store(str(folder / "store")), built.manifest.measured.outputs
+    assert outputs is not None
+    with np.load(store.get(outputs, folder / "device.npz")) as given, np.load(folder / "eval.npz") as true:
+        assert left.stages[3].value == np.mean(given["device_0"].reshape(FRAMES, -1).argmax(1) == true["left"])
+    row = next(row for row in score_rows(built.manifest) if row.stage == "device")
+    assert row.value.endswith("(device)")
 
 
 def test_each_model_is_judged_on_what_the_device_gave(built: Build) -> None:

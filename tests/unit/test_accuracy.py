@@ -1,4 +1,4 @@
-"""What quantizing cost, against plain numpy and against cases whose answer is known."""
+"""How far outputs are apart, against plain numpy and against cases whose answer is known."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ RNG = np.random.default_rng(3)
 
 
 def only_output(exact: Array, rough: Array) -> tuple[str, float]:
-    (output,) = model_accuracy("m", {"m/conv1": (exact, rough)}, None).outputs
+    (output,) = model_accuracy("m", {"m/conv1": (exact, rough)}).outputs
     return output.metric, output.agreement
 
 
@@ -62,7 +62,7 @@ class TestAgreement:
         metric, agreement = only_output(exact, rough)
         assert metric == "correlation"
         assert agreement == pytest.approx(np.corrcoef(exact.ravel(), rough.ravel())[0, 1])
-        assert model_accuracy("m", {"m/a": (exact, rough)}, None).drop_points is None
+        assert model_accuracy("m", {"m/a": (exact, rough)}).disagreement_points is None
 
     def test_of_a_mask_is_the_intersection_over_the_union(self) -> None:
         exact, rough = np.zeros((2, 1, 6, 6, 1), np.float32)
@@ -94,22 +94,9 @@ class TestAgreement:
         assert only_output(exact, np.array([[1.0], [2.0], [3.0]], np.float32)) == ("correlation", 0.0)
 
 
-class TestLabels:
+def test_the_disagreement_is_that_of_the_worst_output() -> None:
     exact = np.array([[9, 1, 0], [0, 9, 1], [1, 0, 9], [9, 0, 1]], np.float32)
     rough = np.array([[9, 1, 0], [9, 0, 1], [1, 0, 9], [9, 0, 1]], np.float32)
-
-    def test_accuracy_is_the_share_of_labels_met(self) -> None:
-        found = model_accuracy("m", {"m/fc1": (self.exact, self.rough)}, (0, 1, 2, 1))
-        assert (found.float_accuracy, found.quantized_accuracy) == (0.75, 0.5)
-        assert found.drop_points == pytest.approx(25)
-        assert (found.frames, found.snr_db) == (4, snr_db(self.exact, self.rough))
-
-    def test_scores_may_be_a_map_of_one_pixel(self) -> None:
-        exact, rough = (scores.reshape(4, 1, 1, 3) for scores in (self.exact, self.rough))
-        assert model_accuracy("m", {"m/conv9": (exact, rough)}, (0, 1, 2, 1)).float_accuracy == 0.75
-
-    def test_without_labels_the_drop_is_the_worst_disagreement(self) -> None:
-        pairs = {"m/fc1": (self.exact, self.rough), "m/fc2": (self.exact, self.exact)}
-        found = model_accuracy("m", pairs, None)
-        assert found.float_accuracy is None
-        assert found.drop_points == pytest.approx(25)
+    found = model_accuracy("m", {"m/fc1": (exact, rough), "m/fc2": (exact, exact)})
+    assert (found.frames, found.snr_db) == (4, snr_db(exact, rough))
+    assert found.disagreement_points == pytest.approx(25)

@@ -132,15 +132,18 @@ class TestArrays:
         for _ in range(2):  # can be read again
             np.testing.assert_array_equal(content(frames), array[2:9])
 
-    def test_labels_go_with_their_frames(self, tmp_path: Path) -> None:
-        np.savez(tmp_path / "set.npz", only=noise(6, 8, 12, 3), digit=np.arange(6), names=np.array(["a", "b"]))
+    def test_what_lies_beside_the_frames_is_described_and_read_in_rows(self, tmp_path: Path) -> None:
+        masks = noise(6, 4, 5)
+        np.savez_compressed(tmp_path / "set.npz", only=noise(6, 8, 12, 3), masks=masks, names=np.array(["a", "bc"]))
         frames = opened(tmp_path / "set.npz", skip=1, count=3)
-        assert list(frames.labels) == ["digit"]
-        assert frames.labels["digit"].tolist() == [1, 2, 3]
-
-    def test_labels_must_be_one_for_each_frame(self, tmp_path: Path) -> None:
-        np.savez(tmp_path / "set.npz", images=noise(6, 8, 12, 3), digit=np.arange(5))
-        assert "5 labels `digit` for 6 frames" in refusal(tmp_path / "set.npz")
+        assert (frames.skipped, frames.count, frames.available) == (1, 3, 6)
+        assert {name: (array.shape, str(array.dtype)) for name, array in frames.beside.items()} == {
+            "masks": ((6, 4, 5), "uint8"), "names": ((2,), "<U2"),
+        }  # fmt: skip
+        assert frames.beside["names"].read is not frames.beside["masks"].read
+        batches = list(frames.beside["masks"].read(1, 4, 2))
+        assert [len(batch) for batch in batches] == [2, 1]
+        np.testing.assert_array_equal(np.concatenate(batches), masks[1:4])
 
     def test_an_npz_must_say_which_array_holds_the_frames(self, tmp_path: Path) -> None:
         np.savez(tmp_path / "set.npz", a=noise(6, 8, 12, 3), b=noise(6, 8, 12, 3))
@@ -278,8 +281,8 @@ class TestHealth:
         assert (health.duplicates, health.blanks) == (2, 1)
         assert health.notes == (
             "64 frames asked for, 10 there: all of them are used",
-            "2 of 10 frames are exact copies of an earlier one",
-            "1 of 10 frames are blank: one value only",
+            "2 of 10 frames are exact copies of an earlier one: 3 = 0, 7 = 0",
+            "1 of 10 frames are blank, one value only: 5",
         )
 
     @pytest.mark.parametrize(("low", "high"), [(0.0, 1.0), (-2.1, 2.6), (-1.0, 200.0)])
@@ -288,6 +291,49 @@ class TestHealth:
         health = health_of(tmp_path, array, count=2)
         assert health.looks_normalised
         assert f"from {low:g} to {high:g}" in health.notes[0]
+
+    def test_frames_that_differ_in_range_from_the_others_are_named(self, tmp_path: Path) -> None:
+        array = noise(30, 8, 12, 3).astype(np.float32)
+        array[[4, 17]] /= 255
+        array[9] = 0  # blank, and on any range
+        health = health_of(tmp_path, array, count=30)
+        assert not health.looks_normalised
+        assert health.notes == (
+            "1 of 30 frames are blank, one value only: 9",
+            "2 of 30 frames have no value above 1, where 0–255 is expected: 4, 17",
+        )
+        array[20] -= 300
+        assert health_of(tmp_path, array, count=30).notes[1].endswith(" as 0–255 (3 of 30 frames: 4, 17, 20)")
+        array[20] += 4000
+        assert health_of(tmp_path, array, count=30).notes[-1].endswith("beyond 0–255 (1 of 30 frames: 20)")
+
+    def test_the_first_are_named_and_the_others_counted(self, tmp_path: Path) -> None:
+        array = np.full((30, 8, 12, 3), 7, np.uint8)
+        notes = health_of(tmp_path, array, count=30).notes
+        assert notes[0].endswith(": 1 = 0, 2 = 0, 3 = 0, 4 = 0, 5 = 0, 6 = 0, 7 = 0, 8 = 0, 9 = 0, 10 = 0 and 19 more")
+        assert notes[1].endswith(": 0, 1, 2, 3, 4, 5, 6, 7, 8, 9 and 20 more")
+        nan = array.astype(np.float32) * np.nan
+        with pytest.raises(CalibrationError, match=r"30 of 30 frames hold NaN or infinity: 0, 1, .*9 and 20 more"):
+            health_of(tmp_path, nan, count=30)
+
+    def test_the_index_is_that_in_the_source(self, tmp_path: Path) -> None:
+        array = noise(20, 8, 12, 3)
+        array[13], array[15] = 0, array[11]
+        assert health_of(tmp_path, array, count=10, skip=10).notes == (
+            "1 of 10 frames are exact copies of an earlier one: 15 = 11",
+            "1 of 10 frames are blank, one value only: 13",
+        )
+
+    def test_images_are_named_by_their_file_too(self, tmp_path: Path) -> None:
+        frames = [noise(8, 12, 3, seed=index % 4) for index in range(6)]
+        frames[2][:] = 0
+        for name, frame in zip("abcdef", frames, strict=True):
+            save(tmp_path / "in", f"{name}.png", frame)
+        health = write_npy(opened(tmp_path / "in", count=5, skip=1), tmp_path / "out.npy")
+        assert health.notes == (
+            "1 of 5 frames are exact copies of an earlier one: 5 (f.png) = 1 (b.png)",
+            "1 of 5 frames are blank, one value only: 2 (c.png)",
+        )
 
     def test_values_beyond_255(self, tmp_path: Path) -> None:
         health = health_of(tmp_path, np.linspace(0, 4095, 288, dtype=np.float32).reshape(1, 8, 12, 3), count=1)

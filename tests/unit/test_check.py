@@ -24,11 +24,12 @@ REF = Ref(uri="file:///x", sha256="0" * 64, size_bytes=1, media="har")
 
 
 def branch(name: str, shape: tuple[int, ...] = (16, 16, 3), **changes: Any) -> Branch:
-    """Return a branch; `changes` of its network (`hw_arch`, `sdk_version`, `state`) or of what the spec says of it."""
+    """Return a branch; `changes` of its network (`hw_arch`, `output`, …) or of what the spec says of it."""
+    output = Tensor(layer=f"{name}/fc1", original_name="scores", shape=changes.pop("output", (10,)))
     network = {"state": "hailo_model", "hw_arch": "hailo8", "sdk_version": "3.33.0"}
     network |= {key: changes.pop(key) for key in list(changes) if key in network}
     tensor = Tensor(layer=f"{name}/input_layer1", original_name="image", shape=shape)
-    parsed = Network(har=REF, scopes=(name,), inputs=(tensor,), outputs=(), layers=(), **network)
+    parsed = Network(har=REF, scopes=(name,), inputs=(tensor,), outputs=(output,), layers=(), **network)
     return Branch(**{"name": name, "network": parsed, "mean": (), "std": (), "color": "rgb", **changes})
 
 
@@ -113,6 +114,20 @@ class TestSpecProblems:
             "models[1]": "its input (10,) is not an image"
         }
 
+    def test_a_metric_that_cannot_judge_the_output_is_found_by_its_path(self) -> None:
+        found = self.problems(
+            branch("left", metric="top-10"),
+            branch("right", metric="iou@0.3"),
+            branch("third", metric="top-1", output=(16, 16, 1)),
+            branch("fourth", metric="nowhere.metrics:f"),
+            branch("fifth", metric="iou", output=(16, 16, 1)),
+        )
+        assert list(found) == [f"models[{index}].metric" for index in range(4)]
+        assert found["models[0].metric"] == "top-10 is met by every label, found 10 scores"
+        assert found["models[1].metric"] == "iou@0.3 wants a map of one channel, (height, width, 1), found (10,)"
+        assert found["models[2].metric"].startswith("top-1 wants one score for each class, found a map")
+        assert "No module named 'nowhere'" in found["models[3].metric"]
+
 
 class TestFrames:
     def check(
@@ -171,11 +186,27 @@ class TestFrames:
     def test_another_set_is_taken_from_its_beginning_with_its_labels(
         self, place: Workplace, calibration: Path, tmp_path: Path
     ) -> None:
-        np.savez(tmp_path / "eval.npz", images=images(8, seed=9), left=np.arange(8), right=np.arange(8) % 2)
+        names = np.array([f"{index}.png" for index in range(8)])
+        labels = {"left": np.arange(8), "right": np.arange(8) % 2, "names": names}
+        np.savez(tmp_path / "eval.npz", images=images(8, seed=9), **labels)
         found = self.check(place, source(calibration, 20), source(tmp_path / "eval.npz", 5))
         assert found.evaluation_is_held_out
         np.testing.assert_array_equal(frames_of(place, found.evaluation.npy, tmp_path), images(8, seed=9)[:5])
-        assert found.evaluation.labels == {"left": (0, 1, 2, 3, 4), "right": (0, 1, 0, 1, 0)}
+        assert found.labels is not None
+        assert found.labels.models == ("left", "right")
+        with np.load(place.store.get(found.labels.npz, tmp_path / "labels.npz")) as arrays:
+            assert {name: arrays[name].tolist() for name in arrays} == {
+                "left": [0, 1, 2, 3, 4], "right": [0, 1, 0, 1, 0],
+            }  # fmt: skip
+
+    def test_labels_behind_the_calibration_frames_are_those_of_the_frames_that_are_left(
+        self, place: Workplace, tmp_path: Path
+    ) -> None:
+        np.savez(tmp_path / "all.npz", images=images(10), left=np.arange(10))
+        found = self.check(place, source(tmp_path / "all.npz", 6), None)
+        assert found.labels is not None
+        with np.load(place.store.get(found.labels.npz, tmp_path / "labels.npz")) as arrays:
+            assert arrays["left"].tolist() == [6, 7, 8, 9]
 
     def test_a_copy_of_the_calibration_set_is_not_held_out_twice(
         self, place: Workplace, calibration: Path, tmp_path: Path
@@ -183,11 +214,6 @@ class TestFrames:
         (tmp_path / "copy.npy").write_bytes(calibration.read_bytes())
         found = self.check(place, source(calibration, 20), source(tmp_path / "copy.npy", 20))
         assert not found.evaluation_is_held_out
-
-    def test_labels_of_an_unknown_model_are_refused(self, place: Workplace, calibration: Path, tmp_path: Path) -> None:
-        np.savez(tmp_path / "eval.npz", images=images(8), middle=np.arange(8))
-        with pytest.raises(CalibrationError, match=r"labels for middle.*left, right"):
-            self.check(place, source(calibration, 20), source(tmp_path / "eval.npz", 8))
 
     def test_frames_that_are_already_normalized_are_refused_where_the_chip_normalizes(
         self, place: Workplace, tmp_path: Path
@@ -204,6 +230,25 @@ class TestFrames:
         )
         with pytest.raises(CalibrationError, match="already normalized"):
             perform(own, place)
+
+    def test_those_of_them_that_are_normalized_are_named(self, place: Workplace, tmp_path: Path) -> None:
+        mixed = images(4).astype(np.float32)
+        mixed[2] = mixed[2] / 127.5 - 1
+        np.save(tmp_path / "n.npy", mixed)
+        with pytest.raises(CalibrationError, match=r"already normalized.*\(1 of 4 frames: 2\)"):
+            self.check(place, source(tmp_path / "n.npy", 4), None, std=(60.0, 58.0, 57.0))
+
+    def test_what_is_odd_about_a_set_is_said_before_hours_go_into_it(
+        self, place: Workplace, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        frames = images(8)
+        frames[3], frames[7] = frames[1], 9
+        np.save(tmp_path / "odd.npy", frames)
+        self.check(place, source(tmp_path / "odd.npy", 6), source(tmp_path / "odd.npy", 2))
+        assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == [
+            "check: calibration set: 1 of 6 frames are exact copies of an earlier one: 3 = 1",
+            "check: evaluation set: 1 of 2 frames are blank, one value only: 7",
+        ]
 
     def test_a_set_of_another_shape_is_refused_with_both_shapes(self, place: Workplace, tmp_path: Path) -> None:
         np.save(tmp_path / "big.npy", images(4, size=32))

@@ -119,6 +119,11 @@ CASES = [
         ("(8, 8, 3), (16, 16, 3)",),
     ),
     Case(
+        "too large for the emulator", "InvalidArgumentsException",
+        "2,415,919,104 bytes of weights (a 1,207,959,552, b 1,207,959,552) are too many to be optimized; the emulator",
+        InputError, ("2,415,919,104", "join smaller models"),
+    ),
+    Case(
         "invalid argument", "InvalidArgumentsException", "net_input_shapes names y; the inputs are x", InputError,
         ("the inputs are x", "input_shape"),
     ),

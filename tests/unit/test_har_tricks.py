@@ -89,6 +89,19 @@ def test_a_member_of_10_gb_is_refused_without_being_read(tmp_path: Path) -> None
         har.read(path)
 
 
+def test_weights_of_10_gb_are_left_where_they_lie(tmp_path: Path) -> None:
+    entry = tarfile.TarInfo("net.weights")
+    entry.size = TEN_GB
+    path = tmp_path / "net.har"
+    head = whole()[: -2 * tarfile.BLOCKSIZE] + entry.tobuf(tarfile.GNU_FORMAT)
+    with path.open("wb") as stream:
+        stream.write(head)
+        stream.truncate(len(head) + TEN_GB + 2 * tarfile.BLOCKSIZE)
+    assert har.member_place(path, ".weights") == (len(head), TEN_GB)
+    with pytest.raises(InputError, match=r"'net\.weights' takes 10,737,418,240 bytes, at most 67,108,864 are read"):
+        har.read_member(path, ".weights")
+
+
 @pytest.mark.parametrize("size", [TEN_GB, 3 << 30])
 def test_a_member_larger_than_the_file_is_refused(size: int, tmp_path: Path) -> None:
     entry = tarfile.TarInfo("net.npz")

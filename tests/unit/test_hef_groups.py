@@ -92,8 +92,9 @@ def test_numbers_that_nobody_knows_are_listed(tmp_path: Path) -> None:
 def test_features_have_scales_of_their_own_where_the_extension_says_so(tmp_path: Path) -> None:
     proto = description(emulated(outputs=[Edge("o", (4, 4, 3))], resources={}))
     numeric = proto.network_groups[0].contexts[0].metadata.edge_layers[1].layer_info.numeric_info
-    numeric.qp_zps.extend([1, 2, 3])
-    numeric.qp_scales.extend([0.5, 0.25, 0.125])
+    assert (list(numeric.qp_zps), list(numeric.qp_scales)) == ([0, 0, 0], [1, 1, 1]), "as in the vendor's, all equal"
+    numeric.qp_zps[:] = [1, 2, 3]
+    numeric.qp_scales[:] = [0.5, 0.25, 0.125]
     (output,) = listed(proto, tmp_path / "a.hef").groups[0].outputs
     assert (output.zero_points, output.scales) == ((), ())
     proto.extensions.add(type_index=25)

@@ -71,15 +71,11 @@ def test_an_input_that_is_no_tensor_is_named_by_its_kind(tmp_path: Path) -> None
     assert (onnx_file.read(path).inputs[0].dtype, onnx_file.read(path).inputs[0].shape) == ("SEQUENCE", None)
 
 
-def test_external_weights_are_counted_without_them_and_needed_to_load(tmp_path: Path) -> None:
+def test_external_weights_are_counted_without_them(tmp_path: Path) -> None:
     path = tmp_path / "net.onnx"
     onnx.save(model(), path, save_as_external_data=True, location="net.data", size_threshold=100)
-    loaded = onnx_file.load(path)
-    assert loaded.graph.initializer[0].raw_data == bytes(864)
     (tmp_path / "net.data").unlink()
     assert onnx_file.read(path).parameters == 234
-    with pytest.raises(InputError, match="its external weights cannot be read"):
-        onnx_file.load(path)
 
 
 @pytest.mark.parametrize(

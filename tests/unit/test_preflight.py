@@ -16,15 +16,16 @@ def test_a_sound_spec_passes(tmp_path: Path) -> None:
     preflight(load_spec(write_pair(tmp_path, pair(compile={"attempts": ["performance_param(fps=30)"]}))))
 
 
-def test_missing_sources_and_unreadable_scripts_are_told_together(tmp_path: Path) -> None:
+def test_what_is_missing_or_unreadable_is_told_together(tmp_path: Path) -> None:
     spec = pair(compile={"attempts": ["normalization([0], [1])"]}, script="no_such_command(1)")
     spec["models"][0]["script"] = "quantization_param({conv*}, precision_mode=a8_w8"
+    spec["models"][0]["metric"] = "no_such_package:f"
     path = write_pair(tmp_path, spec)
     (tmp_path / "right.onnx").unlink()
     with pytest.raises(SpecError) as caught:
         preflight(load_spec(path))
     places = [problem.path for problem in caught.value.problems]
-    for place in ("models[1].source", "models[0].script:", "script:1:1", "compile.attempts[0]"):
+    for place in ("models[1].source", "models[0].metric", "models[0].script:", "script:1:1", "compile.attempts[0]"):
         assert any(found.startswith(place) for found in places), (place, places)
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from hefjoin.errors import CalibrationError, ToolchainError
 from hefjoin.manifest import Provider, Sdk
-from hefjoin.sdk.process import MARK, run_step
+from hefjoin.sdk.process import CHECKPOINTS, MARK, run_step
 from hefjoin.sdk.toolchain import Toolchain
 
 LOOK = """
@@ -26,12 +26,15 @@ json.dump(found, open(request["result"], "w"))
 """
 
 
-def step(folder: Path, code: str = LOOK, provider: Provider = "dfc", **arguments: Any) -> dict[str, Any]:
+def step(
+    folder: Path, code: str = LOOK, provider: Provider = "dfc", checkpoints: Path | None = None, **arguments: Any
+) -> dict[str, Any]:
     """Run `code` as a step of its own script, and return its result."""
     script = folder / "script.py"
     script.write_text(code)
     toolchain = Toolchain(sdk=Sdk(provider=provider, version="1"), python=sys.executable)
-    return run_step(toolchain, "look", arguments, folder, model="left", script=script, deadline_s=20).result
+    options: dict[str, Any] = {"script": script, "deadline_s": 20, "checkpoints": checkpoints}
+    return run_step(toolchain, "look", arguments, folder, model="left", **options).result
 
 
 class TestSurroundings:
@@ -61,6 +64,15 @@ class TestSurroundings:
         marks = {step(tmp_path)["environment"][MARK] for _ in range(2)}
         assert len(marks) == 2
         assert MARK not in os.environ
+
+    def test_a_folder_for_checkpoints_is_named_where_there_is_one(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.delenv(CHECKPOINTS, raising=False)
+        assert CHECKPOINTS not in step(tmp_path)["environment"]
+        assert step(tmp_path, checkpoints=Path("kept"))["environment"][CHECKPOINTS] == str(tmp_path / "kept")
+        assert not (tmp_path / "kept").exists()
 
 
 class TestOutcome:

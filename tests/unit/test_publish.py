@@ -9,14 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_report import make_manifest, write_arrays
 
 from hefjoin.manifest import Frames, Gate, Manifest, Measured, ModelAccuracy, OutputAccuracy, Quantized, Sdk
+from hefjoin.scores import ModelScores, Scored, StageScore
 from hefjoin.sdk.toolchain import Toolchain
 from hefjoin.spec import GatesSpec
 from hefjoin.stages.contract import Workplace
 from hefjoin.stages.publish import judge, latest, publish
 from hefjoin.stores import open_store
+from tests.builds import difference, make_manifest, write_arrays
 
 
 def accuracy(model: str = "left", snr: float = 30.0, agreement: float = 0.98) -> ModelAccuracy:
@@ -36,13 +37,39 @@ def quantized(*models: ModelAccuracy, unjudged: tuple[str, ...] = ()) -> Quantiz
     return make_manifest().quantized.model_copy(update=changes)
 
 
+NO_LABELS = Scored(models=())
+
+
+def scores(model: str, metric: str, kind: Any, exact: float, change: float, **options: Any) -> ModelScores:
+    """A model whose quantized score is `exact` + `change`; on a device it lost twice as much."""
+    return ModelScores(
+        model=model,
+        layer=f"{model}/a",
+        metric=metric,
+        kind=kind,
+        frames=50,
+        not_available={"native": "a script"},
+        stages=(
+            StageScore(stage="fp-optimized", value=exact, differences=()),
+            *(
+                StageScore(
+                    stage=stage,
+                    value=exact + factor * change,
+                    differences=(difference("fp-optimized", factor * change, 0.1, 0.4213, 3, 5, **options),),
+                )
+                for stage, factor in (("quantized", 1), ("device", 2))
+            ),
+        ),
+    )
+
+
 def verdicts(gates: GatesSpec, *models: ModelAccuracy, source: str = "emulator", fps: float = 100.0) -> dict[str, str]:
-    return {gate.name: gate.verdict for gate in judge(gates, quantized(*models), measured(source, fps))}
+    return {gate.name: gate.verdict for gate in judge(gates, quantized(*models), measured(source, fps), NO_LABELS)}
 
 
 class TestGates:
     def test_none_is_set_by_default(self) -> None:
-        assert judge(GatesSpec(), quantized(accuracy()), measured("device")) == ()
+        assert judge(GatesSpec(), quantized(accuracy()), measured("device"), NO_LABELS) == ()
 
     @pytest.mark.parametrize(("least", "verdict"), [(29.9, "passed"), (30.0, "passed"), (30.1, "failed")])
     def test_snr_is_that_of_each_models_worst_output(self, least: float, verdict: str) -> None:
@@ -56,7 +83,7 @@ class TestGates:
 
     def test_a_model_whose_outputs_became_boxes_is_not_evaluated(self) -> None:
         build = quantized(accuracy(), unjudged=("right/yolov8_nms_postprocess",))
-        gates = judge(GatesSpec(min_snr_db=20, max_accuracy_drop=5), build, measured("device"))
+        gates = judge(GatesSpec(min_snr_db=20, max_accuracy_drop=5), build, measured("device"), NO_LABELS)
         assert {gate.name: gate.verdict for gate in gates if "right" in gate.name} == {
             "SNR of right": "not evaluated",
             "accuracy drop of right": "not evaluated",
@@ -64,18 +91,59 @@ class TestGates:
 
     def test_what_the_device_gave_is_judged_beside_what_the_compiler_foresaw(self) -> None:
         on_device = measured("device").model_copy(update={"accuracy": (accuracy(snr=-5.0),)})
-        gates = judge(GatesSpec(min_snr_db=20), quantized(accuracy(snr=30.0)), on_device)
+        gates = judge(GatesSpec(min_snr_db=20), quantized(accuracy(snr=30.0)), on_device, NO_LABELS)
         assert {gate.name: gate.verdict for gate in gates} == {
             "SNR of left": "passed",
             "SNR of left on the device": "failed",
         }
 
+    def on_labels(self, most: float, *found: ModelScores, source: str = "emulator") -> dict[str, Gate]:
+        models = [accuracy(each.model, agreement=0.5) for each in found]
+        device = measured(source).model_copy(update={"accuracy": tuple(models)})
+        gates = judge(GatesSpec(max_accuracy_drop=most), quantized(*models), device, Scored(models=found))
+        return {gate.name: gate for gate in gates}
+
     def test_accuracy_drop_with_labels_is_the_loss_and_a_gain_passes(self) -> None:
-        gained = accuracy(agreement=0.5).model_copy(update={"float_accuracy": 0.9, "quantized_accuracy": 0.91})
-        lost = accuracy("right").model_copy(update={"float_accuracy": 0.9, "quantized_accuracy": 0.88})
-        assert verdicts(GatesSpec(max_accuracy_drop=0), gained, lost) == {
-            "accuracy drop of left": "passed",
-            "accuracy drop of right": "failed",
+        gained, lost = scores("left", "top-1", "hits", 0.9, 0.01), scores("right", "iou@0.5", "overlap", 0.9, -0.02)
+        found = self.on_labels(0, gained, lost)
+        assert {name: gate.verdict for name, gate in found.items()} == {
+            "accuracy drop (top-1) of left": "passed",
+            "accuracy drop (iou@0.5) of right": "failed",
+        }
+        assert found["accuracy drop (iou@0.5) of right"].wanted == "≤ 0 points"
+
+    def test_noise_excuses_nothing_and_is_told(self) -> None:
+        (gate,) = self.on_labels(1.9, scores("left", "top-1", "hits", 0.9, -0.02)).values()
+        assert (gate.verdict, gate.found) == ("failed", "2.0 points, within noise, p = 0.42")
+
+    @pytest.mark.parametrize("change", [-0.007, -0.02, -0.29])
+    def test_a_drop_of_just_what_is_allowed_passes(self, change: float) -> None:
+        found = self.on_labels(round(-100 * change, 1), scores("left", "top-1", "hits", 0.9, change))
+        assert [gate.verdict for gate in found.values()] == ["passed"]
+
+    @pytest.mark.parametrize(
+        ("metric", "kind", "exact", "change", "found"),
+        [
+            ("mae", "error", 2.0, 0.1, "5.0 %, within noise, p = 0.42"),
+            ("mae", "error", 2.0, -0.1, "−5.0 %, within noise, p = 0.42"),
+            ("own:f", "score", -40.0, -1.0, "2.5 %, within noise, p = 0.42"),
+            ("own:f", "score", 0.0, 0.0, "0.0 %, within noise, p = 0.42"),
+            ("mae", "error", 0.0, 0.1, "the float network's value is zero, and nothing is a share of it"),
+        ],
+    )
+    def test_errors_and_own_metrics_drop_in_percent_of_the_float_value(
+        self, metric: str, kind: str, exact: float, change: float, found: str
+    ) -> None:
+        (gate,) = self.on_labels(3, scores("left", metric, kind, exact, change)).values()
+        assert (gate.wanted, gate.found) == ("≤ 3 %", found)
+        verdict = "not evaluated" if "zero" in found else "failed" if found.startswith("5") else "passed"
+        assert gate.verdict == verdict
+
+    def test_labels_judge_the_device_too(self) -> None:
+        found = self.on_labels(3, scores("left", "top-1", "hits", 0.9, -0.02), source="device")
+        assert {name: gate.verdict for name, gate in found.items()} == {
+            "accuracy drop (top-1) of left": "passed",
+            "accuracy drop (top-1) of left on the device": "failed",
         }
 
     @pytest.mark.parametrize(
@@ -92,17 +160,17 @@ class TestGates:
             for size, fps in ((8, 400.0), (1, 90.0))
         )
         on_device = measured("device").model_copy(update={"batches": (eight, one)})
-        (gate,) = judge(GatesSpec(min_fps=100), quantized(accuracy()), on_device)
+        (gate,) = judge(GatesSpec(min_fps=100), quantized(accuracy()), on_device, NO_LABELS)
         assert (gate.name, gate.verdict) == ("throughput at batch 1", "failed")
 
     def test_throughput_without_batch_1_is_not_evaluated(self) -> None:
         eight = make_manifest().measured.batches[0].model_copy(update={"batch_size": 8, "fps": 400.0})
         on_device = measured("device").model_copy(update={"batches": (eight,)})
-        (gate,) = judge(GatesSpec(min_fps=100), quantized(accuracy()), on_device)
+        (gate,) = judge(GatesSpec(min_fps=100), quantized(accuracy()), on_device, NO_LABELS)
         assert gate.verdict == "not evaluated"
 
     def test_a_gate_says_what_was_wanted_and_found(self) -> None:
-        (gate,) = judge(GatesSpec(min_snr_db=20), quantized(accuracy()), measured("emulator"))
+        (gate,) = judge(GatesSpec(min_snr_db=20), quantized(accuracy()), measured("emulator"), NO_LABELS)
         assert gate == Gate(name="SNR of left", wanted="≥ 20 dB", found="30.0 dB", verdict="passed")
 
 

@@ -24,6 +24,7 @@ from tests.builds import (
     MODELS,
     RESNET,
     device_manifest,
+    difference,
     failed_manifest,
     labelled_manifest,
     layers_of,
@@ -295,7 +296,7 @@ def test_gate_that_was_not_evaluated_does_not_hold_a_build_back() -> None:
     [
         (make_manifest, "agreement with float 98.4 %, top-1 (emulator)", "1.6 points (emulator)"),
         (maps_manifest, "agreement with float 0.984, mask IoU at 0.5 (emulator)", "1.6 points (emulator)"),
-        (labelled_manifest, "96.9 % → 96.6 % (emulator)", "0.3 points (emulator)"),
+        (labelled_manifest, "top-1 96.9 % → 96.6 % (emulator)", "0.3 points, within noise (emulator)"),
         (device_manifest, "agreement with float 98.4 %, top-1 (DFC)", "1.6 points (DFC)"),
     ],
 )
@@ -308,8 +309,43 @@ def test_summary_row(make: Callable[[], Manifest], accuracy: str, drop: str) -> 
     )
 
 
+def test_every_labelled_model_has_a_row_for_each_stage() -> None:
+    rows = [
+        tuple(text.replace(words.THIN, " ") for text in (row.stage, row.value, row.difference, row.meaning))
+        for row in report.score_rows(labelled_manifest())
+    ]
+    changed = "not available: `input_conversion` in script changes the network after parsing"
+    assert rows == [
+        ("native", "96.9 % (emulator)", "the reference", "–"),
+        ("fp-optimized", "96.9 % (emulator)", "0.0 points (−0.4 to +0.4)", "the same on every frame"),
+        ("quantized", "96.6 % (emulator)", "−0.3 points (−1.0 to +0.4)",
+         "within noise, p = 0.55: better on 4 frames, worse on 7"),
+        ("device", "95.1 % (emulator)", "−1.8 points (−2.7 to −0.9)",
+         "worse, p < 0.001: better on 2 frames, worse on 20"),
+        ("native", changed, "–", "–"),
+        ("fp-optimized", "2.000 (emulator)", "the reference", "–"),
+        ("quantized", "1.998 (emulator)", "−0.0020 (−0.0032 to −0.0008)",
+         "better, p = 0.002: better on 610 frames, worse on 390"),
+        ("device", "not measured", "–", "–"),
+    ]  # fmt: skip
+    assert report.score_rows(make_manifest()) == []
+
+
+def test_stages_of_labelled_models_are_shown(rendered: Callable[[Callable[[], Manifest]], str]) -> None:
+    page = parse(rendered(labelled_manifest))
+    assert "resnet_a: top-1 of resnet_a/fc1 over 1,000 frames" in page.texts("h3")
+    cells = page.texts("td")
+    for row in report.score_rows(labelled_manifest()):
+        assert " ".join(row.value.replace("(emulator)", "emulator").split()) in cells
+        assert " ".join(row.meaning.split()) in cells
+    assert "118.0 dB emulator" in cells
+    changed = "`input_conversion` in script changes the network after parsing"
+    assert f"resnet_b is not compared with the network as parsed: {changed}." in page.texts("p")
+    assert "Accuracy on labels" not in parse(rendered(make_manifest)).elements[0].text
+
+
 def test_gain_by_quantizing_is_a_negative_drop() -> None:
-    assert report.summary_rows(labelled_manifest())[1].drop == "−0.1\u202fpoints (emulator)"
+    assert report.summary_rows(labelled_manifest())[1].drop == "−0.1\u202f%, better (emulator)"
 
 
 @every_build
@@ -367,7 +403,7 @@ def test_markdown_tables_are_well_formed(make: Callable[[], Manifest]) -> None:
     text = report.summary_markdown(make(), "s3://bucket/report of <it>.html")
     assert text.endswith("[Open the report](<s3://bucket/report of %3Cit%3E.html>)\n")
     tables = [block.splitlines() for block in text.split("\n\n") if block.startswith("|")]
-    assert len(tables) == 4
+    assert len(tables) == 4 + bool(make().scored.models)
     for lines in tables:
         columns = [len(re.findall(r"(?<!\\)\|", line)) - 1 for line in lines]
         assert len(set(columns)) == 1, lines
@@ -445,7 +481,16 @@ def test_layer_that_serves_both_models_is_drawn_above_them() -> None:
         (words.size_text(23_648_135), "23.6 MB"),
         (words.db_text(120.0), "≥ 120 dB"),
         (words.db_text(-3.14), "−3.1 dB"),
-        (words.points_text(-0.01), "0.0 points"),
+        (words.drop_text(-0.0, "points"), "0.0 points"),
+        (words.drop_text(-0.0123, "percent"), "−0.012 %"),
+        (words.drop_text(1.26, "points"), "1.3 points"),
+        (words.drop_text(None, "points"), "–"),
+        (words.difference_text("overlap", difference("native", 0.0123, 0.009, 1.0, 0, 0)), "+0.012 (+0.003 to +0.021)"),
+        (words.difference_text("score", difference("native", 0.0, 0.0, 1.0, 0, 0)), "0.0 (0.0 to 0.0)"),
+        (words.verdict_text(difference("native", -0.1, 0.05, 0.0005, 0, 12)), "worse, p < 0.001: worse on 12 frames"),
+        (words.verdict_text(difference("native", 0.1, 0.2, 0.3, 1, 0)), "within noise, p = 0.30: better on 1 frame"),
+        (words.metric_text("ours.metrics:edit_distance"), "edit_distance"),
+        (words.p_value_text(0.0004), "p < 0.001"),
         (words.percent(0.96849), "96.8 %"),
         (words.plural(1, "context"), "1 context"),
         (words.duration_text(3599.9), "1 h 0 min"),

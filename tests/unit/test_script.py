@@ -14,7 +14,7 @@ from hefjoin.calibration import Health
 from hefjoin.errors import SpecError
 from hefjoin.manifest import Frames, JoinCheck, Joined, Network, Tensor
 from hefjoin.spec import BuildSpec, validate_spec
-from hefjoin.stages.script import assemble, before_compile, before_optimize, files, post_processed
+from hefjoin.stages.script import assemble, before_compile, before_optimize, changed_by_script, files, post_processed
 from tests.tiny import pair
 
 REF = Ref(uri="file:///x", sha256="0" * 64, size_bytes=1, media="har")
@@ -228,3 +228,32 @@ class TestFiles:
         self, tmp_path: Path, scripts: tuple[str, ...], joint: str, models: tuple[str, ...]
     ) -> None:
         assert post_processed(self.spec(tmp_path, *scripts, joint=joint)) == models
+
+
+class TestChangedByScript:
+    def changed(self, *own: str, joint: str = "") -> dict[str, str]:
+        raw = pair(script=joint)
+        for model, text in zip(raw["models"], own or ("", ""), strict=True):
+            model["script"] = text
+        return changed_by_script(validate_spec(raw))
+
+    def test_no_script_and_what_steers_quantization_change_nothing(self) -> None:
+        assert self.changed() == {}
+        assert self.changed("quantization_param(fc1, precision_mode=a16_w16)\nset_seed(seed=3)", "") == {}
+
+    def test_a_models_own_script_changes_that_model(self) -> None:
+        assert self.changed("", "\nchange_output_activation(fc1, sigmoid)") == {
+            "right": "`change_output_activation` in models[1].script changes the network after parsing"
+        }
+
+    def test_the_joint_script_changes_the_models_that_it_names(self) -> None:
+        assert list(self.changed(joint="change_output_activation(left/fc1, sigmoid)")) == ["left"]
+        assert list(self.changed(joint="change_output_activation({*}, sigmoid)")) == ["left", "right"]
+
+    def test_another_input_changes_all(self) -> None:
+        found = self.changed(joint="c = input_conversion(left/input_layer1, bgr_to_rgb)")
+        assert list(found) == ["left", "right"]
+        assert found["right"] == "`input_conversion` in script changes the network after parsing"
+
+    def test_outputs_that_are_replaced_are_not_judged_at_all(self) -> None:
+        assert self.changed("p = logits_layer(fc1, softmax, -1, cpu)", "") == {}

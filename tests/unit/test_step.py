@@ -118,3 +118,12 @@ def test_an_output_is_compared_by_number_and_by_bit() -> None:
         "layer": "left/fc1", "frames": 2, "max_abs_difference": 0.0, "largest_value": 4.0, "is_bit_equal": True
     }  # fmt: skip
     assert (other["max_abs_difference"], other["is_bit_equal"]) == (0.5, False)
+
+
+def test_a_network_that_cannot_run_as_parsed_costs_a_comparison_and_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    def fails(har: str) -> Any:
+        raise MemoryError(f"no room for {har}")
+
+    assert step._as_parsed(SimpleNamespace(ClientRunner=fails), "joined.har", [], [], []) == {}  # type: ignore[arg-type]
+    told = "[warning] the network as parsed cannot be compared: MemoryError: no room for joined.har\n"
+    assert capsys.readouterr().out == told

@@ -12,6 +12,7 @@ import runners
 from graphs import Array, conv, conv_weights, network, node
 
 from hefjoin.emulator.equalize import equalize, factors, seams
+from hefjoin.emulator.layers import find_layers
 from hefjoin.emulator.observe import Observation, Wish, observe
 from hefjoin.emulator.quantize import kernel_bits
 
@@ -63,6 +64,45 @@ def test_before_a_depthwise_layer_every_channel_gets_all_levels() -> None:
     assert after.high.max() / after.high.min() == pytest.approx(1.0, abs=0.01)
     assert after.high.max() == pytest.approx(before.high.max(), rel=0.01)
     np.testing.assert_allclose(after.high, before.divided(factor).high, rtol=1e-4)
+
+
+@pytest.mark.parametrize("function", ["HardSwish", "Sigmoid", "Softplus"])
+def test_before_a_depthwise_layer_any_activation_may_stand(function: str) -> None:
+    model = uneven(6, function)
+    before = [graphs.run(model, feeds["x"])[0] for feeds in FRAMES]
+    low, high = (seen_of(model)["r"].low, seen_of(model)["r"].high)
+    layers = [(layer.type, layer.outputs) for layer in find_layers(model)]
+    assert "r" in equalized(model)
+    assert [(layer.type, layer.outputs) for layer in find_layers(model)] == layers, "the division is no layer"
+    after = seen_of(model)["r"]
+    widths = np.maximum(after.high, 0) - np.minimum(after.low, 0)
+    assert widths.min() / widths.max() > 0.45
+    assert np.ptp(np.maximum(high, 0) - np.minimum(low, 0)) > np.ptp(widths)
+    for feeds, wanted in zip(FRAMES, before, strict=True):
+        np.testing.assert_allclose(graphs.run(model, feeds["x"])[0], wanted, rtol=1e-4, atol=1e-5)
+
+
+def hardswish_then_depthwise() -> onnx.ModelProto:
+    """Return a stem whose features differ a thousandfold, HardSwish, and a depthwise layer that levels them."""
+    spread = np.array([30, 1, 0.3, 0.03], np.float32)
+    weights = conv_weights("c", 4, 3, 3, 3) | conv_weights("d", 4, 1, 3, 3)
+    weights["c_w"] *= (spread / 255)[:, None, None, None]
+    weights["d_w"] /= spread[:, None, None, None]
+    nodes = [conv("x", "a", "c"), node("HardSwish", "a", "r"), conv("r", "y", "d", group=4)]
+    return network(nodes, weights, {"x": ("n", 3, 8, 8)})
+
+
+def test_small_channels_behind_a_hardswish_keep_their_levels(tmp_path: Path) -> None:
+    frames, unseen, found = graphs.frames(16), graphs.frames(8, seed=9), []
+    (exact,) = graphs.run(hardswish_then_depthwise(), graphs.nchw(unseen))
+    outputs_apart = "model_optimization_config(globals, output_encoding_vector=enabled)"
+    for script in (OFF, ""):
+        runner = runners.quantized(hardswish_then_depthwise(), tmp_path, frames, f"{script}\n{outputs_apart}")
+        (rough,) = runners.infer(runner, unseen, "SDK_QUANTIZED")
+        found.append([graphs.snr_db(exact[:, c], graphs.nchw(rough)[:, c]) for c in range(4)])
+    gains = np.subtract(found[1], found[0])
+    assert min(gains[1:]) > 10
+    assert abs(gains[0]) < 3, "the largest channel had its levels already"
 
 
 @pytest.mark.parametrize("group", [1, 6])

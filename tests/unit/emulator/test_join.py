@@ -9,6 +9,7 @@ import graphs
 import numpy as np
 import onnx
 import pytest
+import random_networks
 import runners
 from graphs import Array, conv, conv_weights, network, node, norm_weights, normal
 from hypothesis import HealthCheck, given, settings
@@ -92,60 +93,6 @@ def test_joined_outputs_are_those_of_each_alone(pair: tuple[str, str], action: J
         np.testing.assert_array_equal(got, exact)
 
 
-@st.composite
-def small_networks(draw: st.DrawFn) -> onnx.ModelProto:
-    """A few random steps on the one input, at a random opset."""
-    opset = draw(st.sampled_from([13, 15, 17]))
-    seed = draw(st.integers(0, 1000))
-    weights: dict[str, Array] = {}
-    nodes: list[onnx.NodeProto] = []
-    tensors = {"x": 3}
-    for index in range(draw(st.integers(1, 5))):
-        source = draw(st.sampled_from(sorted(tensors)))
-        result, channels = f"t{index}", tensors[source]
-        step = draw(st.sampled_from(["conv", "dw", "relu", "norm", "silu", "add", "concat"]))
-        if step == "conv":
-            made = draw(st.integers(1, 5))
-            weights |= conv_weights(result, made, channels, 3, 3, seed=seed + index)
-            nodes.append(conv(source, result, result))
-            channels = made
-        elif step == "dw":
-            weights |= conv_weights(result, channels, 1, 3, 3, seed=seed + index)
-            nodes.append(conv(source, result, result, group=channels))
-        elif step == "relu":
-            nodes.append(node("Relu", source, result))
-        elif step == "norm":
-            weights |= norm_weights(result, channels, seed=seed)
-            inputs = " ".join([source, *(f"{result}_{part}" for part in "ghmv")])
-            nodes.append(node("BatchNormalization", inputs, result))
-        elif step == "silu":
-            nodes += [node("Sigmoid", source, f"{result}s"), node("Mul", f"{source} {result}s", result)]
-        elif step == "add":
-            other = draw(st.sampled_from([name for name, size in tensors.items() if size == channels]))
-            nodes.append(node("Add", f"{source} {other}", result))
-        else:
-            other = draw(st.sampled_from(sorted(tensors)))
-            nodes.append(node("Concat", f"{source} {other}", result, axis=1))
-            channels += tensors[other]
-        tensors[result] = channels
-    # Nothing is left unread: ONNX Runtime fuses differently around dead nodes, and a translated graph has none.
-    read = {name for item in nodes for name in item.input}
-    outputs = [name for name in tensors if name not in read] + draw(st.sampled_from([[], ["t0"]]))
-    return network(nodes, weights, outputs=list(dict.fromkeys(outputs)), opset=opset)
-
-
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(first=small_networks(), second=small_networks())
-def test_any_two_networks_join_bit_equal(first: onnx.ModelProto, second: onnx.ModelProto, tmp_path: Path) -> None:
-    paths = [graphs.save(model, tmp_path, name) for model, name in ((first, "a"), (second, "b"))]
-    runner = parsed(paths[0], "a")
-    runner.join(parsed(paths[1], "b"), join_action=SHARED)
-    frames = normal(1, 8, 8, 3)
-    wanted = [array for path in paths for array in alone(path, frames)]
-    for got, exact in zip(runners.infer(runner, frames), wanted, strict=True):
-        np.testing.assert_array_equal(got, exact)
-
-
 @pytest.mark.parametrize(("first", "second"), [({"net": "one"}, {"net": "two"}), ("one", "two"), (None, "two")])
 def test_a_network_joins_itself_under_other_scopes(
     first: Mapping[str, str] | str | None, second: Mapping[str, str] | str, tmp_path: Path
@@ -160,6 +107,20 @@ def test_a_network_joins_itself_under_other_scopes(
     frames = graphs.frames(2)
     (exact,) = alone(path, frames)
     for got in runners.infer(runner, frames):
+        np.testing.assert_array_equal(got, exact)
+
+
+def test_a_network_may_be_there_three_times(tmp_path: Path) -> None:
+    path = graphs.save(graphs.small_net(), tmp_path)
+    runner = parsed(path, "net")
+    for scope in ("second", "third"):
+        runner.join(parsed(path, "net"), scope2_name=scope, join_action=SHARED)
+    assert runner.model_name == "joined_net_second_third"
+    frames = graphs.frames(2)
+    (exact,) = alone(path, frames)
+    found = runners.infer(runner, frames)
+    assert len(found) == 3
+    for got in found:
         np.testing.assert_array_equal(got, exact)
 
 
@@ -276,6 +237,12 @@ def test_what_cannot_be_joined_is_refused_and_nothing_changes(
     runners.infer(left, graphs.frames(1))
 
 
+def test_only_a_runner_can_be_joined(tmp_path: Path) -> None:
+    left = parsed(graphs.save(graphs.small_net(), tmp_path), "a")
+    with pytest.raises(exceptions.InvalidArgumentsException, match="runner must be a ClientRunner, is str"):
+        left.join("b.har")  # type: ignore[arg-type]
+
+
 def test_both_runners_must_be_in_one_state(tmp_path: Path) -> None:
     path = graphs.save(graphs.small_net(), tmp_path)
     left, right = parsed(path, "a"), parsed(path, "b")
@@ -331,8 +298,8 @@ def test_quantized_after_the_join_is_what_each_quantized_alone_is(
 
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
-    first=small_networks(),
-    second=small_networks(),
+    first=random_networks.networks(),
+    second=random_networks.networks(),
     level=st.integers(0, 2),
     precision=st.sampled_from(["a8_w8", "a8_w4", "a16_w16"]),
     is_normalized=st.booleans(),

@@ -10,7 +10,7 @@ import onnx
 import pytest
 import runners
 from graphs import Array, conv, conv_weights, network, node
-from onnx import TensorProto, helper
+from onnx import helper
 
 from hefjoin.emulator import ClientRunner, JoinAction, exceptions
 from hefjoin.emulator import join as joining
@@ -101,19 +101,19 @@ class TestLayout:
 
 
 class TestVersions:
-    def test_ir_versions_and_opsets_that_differ_become_the_higher(self, tmp_path: Path) -> None:
-        old, new = graphs.small_net(1, opset=9), graphs.small_net(2, features=6, opset=15)
-        old.ir_version, new.ir_version = 4, 10
+    @pytest.mark.parametrize(("opsets", "irs"), [((9, 15), (4, 10)), ((13, 17), (8, 8)), ((17, 17), (10, 8))])
+    def test_ir_versions_and_opsets_that_differ_become_the_higher(
+        self, opsets: tuple[int, int], irs: tuple[int, int], tmp_path: Path
+    ) -> None:
+        old, new = (graphs.small_net(seed, features=seed + 4, opset=opset) for seed, opset in enumerate(opsets))
+        old.ir_version, new.ir_version = irs
         runner = joined(tmp_path, old, new)
-        assert (runner._model.ir_version, joining._opset(runner._model)) == (10, 15)
+        assert (runner._model.ir_version, joining._opset(runner._model)) == (max(irs), max(opsets))
         frames = graphs.frames(1)
         assert_each_as_alone(runner, [(old, graphs.nchw(frames)), (new, graphs.nchw(frames))], frames)
 
     def test_weights_that_an_old_file_lists_as_inputs_are_none(self, tmp_path: Path) -> None:
-        old = graphs.small_net(
-            1,
-            opset=9,
-        )
+        old = graphs.small_net(1, opset=9)
         old.ir_version = 3
         for tensor in old.graph.initializer:
             old.graph.input.append(helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
@@ -131,53 +131,27 @@ class TestVersions:
         assert {item.domain for item in runner._model.opset_import} == {"", "ai.onnx.ml"}
         runners.infer(runner, graphs.frames(1))
 
-    def test_symbols_for_the_batch_may_differ(self, tmp_path: Path) -> None:
+    @pytest.mark.parametrize("batches", [("N", "N"), ("N", "batch_size"), (1, "N"), ("N", 1)])
+    def test_batches_may_be_open_under_any_name_or_one(self, batches: tuple[int | str, ...], tmp_path: Path) -> None:
         models = [graphs.small_net(1), graphs.small_net(2)]
-        for model, symbol in zip(models, ("N", "batch_size"), strict=True):
-            model.graph.input[0].type.tensor_type.shape.dim[0].dim_param = symbol
+        for model, batch in zip(models, batches, strict=True):
+            dim = model.graph.input[0].type.tensor_type.shape.dim[0]
+            setattr(dim, "dim_param" if isinstance(batch, str) else "dim_value", batch)
         runner = joined(tmp_path, *models)
-        frames = graphs.frames(2)
-        feed = graphs.nchw(frames)
-        assert_each_as_alone(runner, [(model, feed) for model in models], frames)
+        frames = graphs.frames(3)
+        for got, model in zip(runners.infer(runner, frames), models, strict=True):
+            one_by_one = [graphs.run(model, graphs.nchw(frame[np.newaxis]))[0] for frame in frames]
+            np.testing.assert_array_equal(got, np.concatenate(one_by_one).transpose(0, 2, 3, 1))
 
-
-class TestRefused:
-    def test_a_control_flow_body_is_refused_when_it_is_parsed(self, tmp_path: Path) -> None:
-        bodies = {
-            f"{branch}_branch": helper.make_graph(
-                [helper.make_node(operator, ["a"], [branch])], branch, [],
-                [helper.make_tensor_value_info(branch, TensorProto.FLOAT, None)],
-            )
-            for branch, operator in (("then", "Relu"), ("else", "Neg"))
-        }  # fmt: skip
-        nodes = [
-            conv("x", "a", "c"),
-            node("ReduceMax", "a", "m", keepdims=0),
-            node("Cast", "m", "is", to=TensorProto.BOOL),
-        ]
-        model = network([*nodes, node("If", "is", "y", **bodies)], W)
-        with pytest.raises(exceptions.ParsingWithRecommendationException, match="op /y: If operation is unsupported"):
-            runners.parsed(model, tmp_path)
-
-    def test_a_local_function_is_refused_when_it_is_parsed(self, tmp_path: Path) -> None:
-        opsets = [helper.make_opsetid("", 17)]
-        body = helper.make_function(
-            "local", "twice", ["i"], ["o"], [helper.make_node("Add", ["i", "i"], ["o"])], opsets
-        )
-        model = network([conv("x", "a", "c"), helper.make_node("twice", ["a"], ["y"], "/y", domain="local")], W)
-        model.functions.append(body)
-        model.opset_import.append(helper.make_opsetid("local", 1))
-        with pytest.raises(
-            exceptions.ParsingWithRecommendationException, match=r"op /y: local\.twice operation is unsup"
-        ):
-            runners.parsed(model, tmp_path)
-
-    def test_two_networks_that_are_too_large_together_are_refused_with_their_sizes(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        left, right = (runners.parsed(graphs.small_net(), tmp_path, name) for name in "ab")
-        limit = left._model.ByteSize() + right._model.ByteSize() - 1
-        monkeypatch.setattr(joining, "PROTOBUF_LIMIT_BYTES", limit)
-        with pytest.raises(exceptions.InvalidArgumentsException, match=rf"bytes; a joined one may take {limit:,}"):
-            left.join(right)
-        assert left.model_name == "a"
+    def test_a_size_that_one_file_leaves_open_is_the_other_ones_where_it_is_given(self, tmp_path: Path) -> None:
+        models = [graphs.small_net(1), network([conv("x", "y", "c")], W, inputs={"x": ("N", 3, "H", "W")})]
+        left, right = runners.parsed(models[0], tmp_path, "a"), ClientRunner()
+        path = graphs.save(models[1], tmp_path, "b")
+        right.translate_onnx_model(str(path), "b", net_input_shapes={"x": [1, 3, 8, 8]})
+        left.join(right, join_action=SHARED)
+        frames = graphs.frames(1)
+        assert_each_as_alone(left, [(model, graphs.nchw(frames)) for model in models], frames)
+        other = ClientRunner()
+        other.translate_onnx_model(str(path), "c", net_input_shapes={"x": [1, 3, 12, 8]})
+        with pytest.raises(exceptions.InvalidArgumentsException, match=r"inputs differ: .*8, 8, 3\], .*12, 8, 3\]"):
+            left.join(other, join_action=JoinAction.CUSTOM, join_action_info={"a/input_layer1": "c/input_layer1"})

@@ -95,6 +95,13 @@ class TestChains:
         for got, exact in zip(runners.infer(runner, frames), wanted, strict=True):
             np.testing.assert_array_equal(got, nhwc(exact))
 
+    def test_where_none_is_consumed_new_outputs_stand_behind(self, tmp_path: Path) -> None:
+        runner = parsed(three_heads(), tmp_path, "a")
+        wiring = {"a/input_layer1": "b/input_layer1", **IN_PLACE}
+        runner.join(parsed(three_heads(), tmp_path, "b"), join_action=CUSTOM, join_action_info=wiring)
+        order = runner.get_hn_dict()["net_params"]["output_layers_order"]
+        assert [name.partition("/")[0] for name in order] == ["a", "a", "a", "b", "b", "b"]
+
     def test_it_goes_through_quantization_a_har_and_a_hef(self, chained: ClientRunner, tmp_path: Path) -> None:
         chained.optimize(graphs.frames(8))
         quantized = runners.infer(chained, graphs.frames(3, seed=2), "SDK_QUANTIZED")

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
-from hefjoin.emulator import ClientRunner
+from hefjoin.emulator import ClientRunner, noise
 from hefjoin.emulator.fp_optimize import fp_optimize
 from hefjoin.emulator.noise import EXACT_DB, snr_db
 from hefjoin.emulator.quantize import quantize_kernel
@@ -43,6 +43,15 @@ def values_of(model: onnx.ModelProto, names: list[str]) -> list[Array]:
     shown.graph.output.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in names)
     found = [graphs.run(shown, graphs.nchw(frame[np.newaxis])) for frame in FRAMES]
     return [np.concatenate(arrays) for arrays in zip(*found, strict=True)]
+
+
+@pytest.fixture(params=["whole", "cut"], autouse=True)
+def cut(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Run a network in one piece, and cut before every kernel with one frame at a time."""
+    if request.param == "cut":
+        monkeypatch.setattr(noise, "PART_BYTES", 1)
+        monkeypatch.setattr(noise, "BUDGET_BYTES", 1)
+    return str(request.param)
 
 
 @pytest.fixture
@@ -119,6 +128,54 @@ def test_noise_of_some_frames_is_that_of_those(runner: ClientRunner) -> None:
     assert runner.get_params_statistics()["net/conv1/layer_noise_analysis/snr"] == some
     runner.analyze_noise(FRAMES)
     assert runner.get_params_statistics()["net/conv1/layer_noise_analysis/snr"] != some
+
+
+def winding() -> onnx.ModelProto:
+    """Return what is hard to cut: a long skip, a split, a view, a format change, a layer nobody reads but the host."""
+    weights = (
+        conv_weights("c", 4, 3, 3, 3) | conv_weights("d", 4, 4, 3, 3) | conv_weights("e", 4, 1, 3, 3)
+        | conv_weights("f", 2, 2, 3, 3) | conv_weights("g", 4, 4, 3, 3) | {"v": graphs.normal(5, 4)}
+    )  # fmt: skip
+    nodes = [
+        conv("x", "a", "c"),
+        node("Relu", "a", "r"),
+        conv("r", "d", "d"),
+        node("Split", "d", "h k", axis=1),
+        conv("h", "l", "f"),
+        node("Concat", "l k", "m", axis=1),
+        conv("m", "e", "e", group=4),
+        node("Sigmoid", "e", "s"),
+        node("Mul", "e s", "t"),
+        node("Add", "t r", "u"),
+        node("MaxPool", "u", "p", kernel_shape=[2, 2], strides=[2, 2]),
+        conv("p", "g", "g"),
+        node("GlobalAveragePool", "g", "w"),
+        node("Flatten", "w", "z"),
+        node("Gemm", "z v", "o", transB=1),
+        node("Transpose", "p", "n", perm=[0, 2, 3, 1]),
+    ]
+    return network(nodes, weights, outputs=["o", "n", "k"])
+
+
+@pytest.mark.parametrize("bits", ["a8_w8", "a16_w16"])
+def test_where_the_network_is_cut_does_not_matter(bits: str, cut: str, tmp_path: Path) -> None:
+    script = f"{SCRIPT}\nquantization_param({{*conv*}}, precision_mode={bits})"
+    runner = runners.quantized(winding(), tmp_path, FRAMES, script)
+    names = [key.removesuffix("/layer_noise_analysis/snr") for key in measured(runner) if key.endswith("/snr")]
+    assert len(names) == 11
+    pairs = zip(values_of(reference_of(runner), names), values_of(runner._quantized, names), strict=True)
+    wanted = [graphs.snr_db(exact, rough) for exact, rough in pairs]
+    found = measured(runner)
+    assert [found[f"{name}/layer_noise_analysis/snr"] for name in names] == [pytest.approx(x, abs=1e-3) for x in wanted]
+    if cut == "cut":
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(noise, "PART_BYTES", 1 << 30)
+            assert found == pytest.approx(measured(runner), abs=1e-4)
+
+
+def measured(runner: ClientRunner) -> dict[str, float]:
+    runner.analyze_noise(FRAMES)
+    return {key: values[0] for key, values in runner.get_params_statistics().items() if len(values) == 1}
 
 
 def test_noise_is_kept_in_the_har(runner: ClientRunner, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 import pytest
 from graphs import Array, conv, conv_weights, network, node, normal
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
@@ -81,6 +81,8 @@ def test_the_order_of_the_frames_does_not_matter() -> None:
         np.testing.assert_array_equal(found.counts, wanted.counts)
 
 
+@example([[-(2.0**-98)], [2.0**60]])
+@example([[2.0**-98, -(2.0**-140), 0.0], [2.0**60]])
 @given(st.lists(st.lists(st.floats(-(2.0**80), 2.0**80, width=32), min_size=1, max_size=5), min_size=1, max_size=5))
 def test_a_growing_histogram_is_the_one_of_all_values(parts: list[list[float]]) -> None:
     grown, whole = Histogram(1), Histogram(1)
