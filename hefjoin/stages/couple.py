@@ -57,7 +57,7 @@ def couplings(
         text
         for where, scope, script in scripts(spec)
         for command in parse(script, where).commands
-        for text in _coupled_by(command, where, scope)
+        for text in _coupled_by(command, where if scope else "the joint script", scope)
     ]
     changing += [*_coupled_by_level(provider, quantized), *_coupled_by_normalization(checked, joined)]
     shared = [

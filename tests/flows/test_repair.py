@@ -209,7 +209,7 @@ class TestCouplings:
         command = "model_optimization_flavor(compression_level=3)"
         texts, found = coupled(spec_with(quantization={}, script=command), first, place)
         assert texts == [
-            f"`{command}` in script chooses the layers that lose or gain bits over the weights of all models"
+            f"`{command}` in the joint script chooses the layers that lose or gain bits over the weights of all models"
         ]
         assert not all(found.alone_bits_equal.values())
         assert found.alone_db["right/fc1"] == pytest.approx(alone_by_hand(folder / "right.onnx", command), abs=1e-6)
