@@ -1,4 +1,4 @@
-"""The main job: parse in parallel, check, forecast, join, quantize, compile, benchmark, score, publish."""
+"""The main job: parse in parallel, check, forecast, join, quantize, repair, compile, benchmark, score, publish."""
 
 from __future__ import annotations
 
@@ -19,9 +19,24 @@ from hefjoin.folders import STORE, work_folder
 from hefjoin.manifest import Manifest, Published
 from hefjoin.sdk.toolchain import Choice, resolve
 from hefjoin.spec import BuildSpec
+from hefjoin.stages.candidates import Candidates
+from hefjoin.stages.couple import couplings
 from hefjoin.stages.publish import judge
 from hefjoin.stores import open_store
-from tasks import benchmark, check, compile_joined, fetch, forecast, join, parse, publish, quantize, score
+from tasks import (
+    benchmark,
+    check,
+    compile_joined,
+    couple,
+    fetch,
+    forecast,
+    join,
+    parse,
+    publish,
+    quantize,
+    repair,
+    score,
+)
 from tasks.site import Site
 
 PARALLEL_PARSES = 4
@@ -80,11 +95,18 @@ def join_and_compile(spec: BuildSpec, store: str = STORE, sdk: Choice = "auto", 
     foreseen = forecast(site, spec, networks).result()
     joined = join(site, spec, networks, checked.value).result()
     quantized = quantize(site, spec, checked.value, joined.value).result()
-    compiled = compile_joined(site, spec, checked.value, joined.value, quantized.value).result()
-    measured = benchmark(site, spec, checked.value, quantized.value, compiled.value).result()
-    scored = score(site, spec, checked.value, joined.value, quantized.value, measured.value).result()
+    final, mended, repaired, coupled = quantized.value, None, None, None
+    if spec.gates.min_snr_db > 0:
+        repaired = repair(site, spec, checked.value, joined.value, final).result()
+        final, mended = repaired.value.quantized, repaired.value.repair
+    ties = couplings(spec, toolchain.sdk.provider, checked.value, joined.value, final, mended)
+    if any(tie.changes_numbers for tie in ties):
+        coupled = couple(site, spec, networks, checked.value, joined.value, final).result()
+    compiled = compile_joined(site, spec, checked.value, joined.value, final).result()
+    measured = benchmark(site, spec, checked.value, final, compiled.value).result()
+    scored = score(site, spec, checked.value, joined.value, final, measured.value).result()
 
-    outcomes: list[Any] = [*parsed.values(), checked, foreseen, joined, quantized, compiled, measured, scored]
+    stages = [*parsed.values(), checked, foreseen, joined, quantized, repaired, coupled, compiled, measured, scored]
     manifest = Manifest(
         build_id=f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{uuid4().hex[:8]}",
         created_at=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
@@ -95,12 +117,16 @@ def join_and_compile(spec: BuildSpec, store: str = STORE, sdk: Choice = "auto", 
         check=checked.value,
         forecast=foreseen.value,
         joined=joined.value,
-        quantized=quantized.value,
+        quantized=final,
+        mends=Candidates.of(spec, checked.value, joined.value).mends(final),
+        repair=mended,
+        couplings=ties,
+        coupled=None if coupled is None else coupled.value,
         compiled=compiled.value,
         measured=measured.value,
         scored=scored.value,
-        gates=judge(spec.gates, quantized.value, measured.value, scored.value),
-        stages=tuple(outcome.run for outcome in outcomes),
+        gates=judge(spec.gates, final, measured.value, scored.value),
+        stages=tuple(outcome.run for outcome in stages if outcome is not None),
         machine=machine(),
         versions=versions(),
         parent=before.manifest.build_id if before else "",

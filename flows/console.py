@@ -68,6 +68,7 @@ class Console:
     def show_build(self, build: Build, folder: Path) -> None:
         """Show where a build's files are and whether it was promoted."""
         from hefjoin.report.summary import verdict_text, warnings
+        from hefjoin.report.words import repair_text
 
         files = Table.grid(padding=(0, 2))
         for label, name in (
@@ -77,6 +78,8 @@ class Console:
         ):
             files.add_row(label, str(folder / name))
         self.rich.print(f"\n[bold]{escape(build.manifest.spec.name)}[/bold]  {escape(verdict_text(build.manifest))}")
+        if build.manifest.repair and (repaired := repair_text(build.manifest.repair)):
+            self.rich.print(f"repair: {escape(repaired)}")
         self.rich.print(files)
         for text in warnings(build.manifest):
             self.rich.print(f"[yellow]warning: {escape(text)}[/yellow]")

@@ -157,6 +157,14 @@ class QuantizationSpec(Section):
         description="0 works without a GPU; the compiler falls back to it, and says so, when it finds none.",
         json_schema_extra={"position": 1},
     )
+    repair_layers: int = Field(
+        default=8,
+        ge=0,
+        le=64,
+        description="How many layers, of all models together, may be raised to 16 bits so that every output reaches "
+        "gates.min_snr_db. 0: none.",
+        json_schema_extra={"position": 2},
+    )
 
 
 class CompileSpec(Section):

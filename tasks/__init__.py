@@ -3,12 +3,27 @@
 from tasks.benchmark import benchmark
 from tasks.check import check
 from tasks.compile import compile_joined
+from tasks.couple import couple
 from tasks.fetch import fetch
 from tasks.forecast import forecast
 from tasks.join import join
 from tasks.parse import parse
 from tasks.publish import publish
 from tasks.quantize import quantize
+from tasks.repair import repair
 from tasks.score import score
 
-__all__ = ["benchmark", "check", "compile_joined", "fetch", "forecast", "join", "parse", "publish", "quantize", "score"]
+__all__ = [
+    "benchmark",
+    "check",
+    "compile_joined",
+    "couple",
+    "fetch",
+    "forecast",
+    "join",
+    "parse",
+    "publish",
+    "quantize",
+    "repair",
+    "score",
+]

@@ -16,6 +16,8 @@ from hefjoin.manifest import (
     BatchMeasurement,
     ClusterUse,
     Compiled,
+    Coupled,
+    Coupling,
     Deployment,
     Equality,
     Fetched,
@@ -25,6 +27,7 @@ from hefjoin.manifest import (
     FrameSource,
     Gate,
     HefStream,
+    Held,
     JoinCheck,
     Joined,
     LayerNoise,
@@ -32,11 +35,14 @@ from hefjoin.manifest import (
     Machine,
     Manifest,
     Measured,
+    Mend,
     ModelAccuracy,
     Network,
     OutputAccuracy,
     Quantized,
     Range,
+    Repair,
+    RepairRound,
     Sdk,
     StageRun,
     Tensor,
@@ -155,7 +161,13 @@ def make_manifest(
                 for index, model in enumerate(models)
             ),
             layer_noise=tuple(
-                LayerNoise(layer=layer.name, snr_db=float(44 - 0.6 * (place % 23) + rng.normal(0, 1)))
+                LayerNoise(
+                    layer=layer.name,
+                    snr_db=(snr_db := float(44 - 0.6 * (place % 23) + rng.normal(0, 1))),
+                    cosine=0.9999,
+                    own_snr_db=snr_db + 4,
+                    own_cosine=0.99995,
+                )
                 for place, layer in enumerate(everything)
             ),
             outputs=ref("outputs.npz"),
@@ -422,6 +434,50 @@ def difference(
         frames_better=better,
         frames_worse=worse,
     )
+
+
+def repaired_manifest() -> Manifest:
+    """A build that raised two layers in vain, of models that compression couples."""
+    plain = make_manifest()
+    before, after = forecast_fit("hailo8", 46, 23_369_424), forecast_fit("hailo8", 46, 24_549_584)
+    outputs = plain.quantized.output_layers
+    raised = {"resnet_b/fc1": "a16_w16", "resnet_b/conv7": "a16_w16"}
+    return make_manifest(
+        quantized=plain.quantized.model_copy(update={"raised": raised}),
+        mends=(
+            _mend("resnet_a/conv4", 0.31, "quantization_param(resnet_a/conv4, precision_mode=a16_w16)", ""),
+            _mend("resnet_a/avgpool1", 0.12, "", "no avgpool layer is known to take a16_w16"),
+        ),
+        repair=Repair(
+            floor_db=30.0,
+            budget=2,
+            mode="a16_w16",
+            snr_db=dict(zip(outputs, (31.24, 27.5), strict=True)),
+            fit=before,
+            rounds=(
+                RepairRound(
+                    raised=tuple(raised),
+                    expected_db={outputs[1]: 30.6},
+                    snr_db=dict(zip(outputs, (31.24, 29.24), strict=True)),
+                    fit=after,
+                ),
+            ),
+            held=(Held(layer="resnet_b/avgpool1", share=0.2, reason="no avgpool layer is known to take a16_w16"),),
+            ending="the 2 layers of quantization.repair_layers are used up",
+        ),
+        couplings=(
+            Coupling(text="`compression_level=1` in script chooses over <all> weights", changes_numbers=True),
+            Coupling(text="All models learn from the same 48 frames", changes_numbers=False),
+        ),
+        coupled=Coupled(
+            alone_db=dict(zip(outputs, (30.04, 29.24), strict=True)),
+            alone_bits_equal=dict(zip(outputs, (False, True), strict=True)),
+        ),
+    )
+
+
+def _mend(layer: str, share: float, line: str, reason: str) -> Mend:
+    return Mend(output="resnet_a/fc1", layer=layer, share=share, line=line, reason=reason)
 
 
 def maps_manifest() -> Manifest:

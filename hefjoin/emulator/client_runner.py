@@ -269,7 +269,7 @@ class ClientRunner:
         feeds = Feeds(reference, dataset)
         assert self._quantized is not None
         equalize(reference, self._equalized())
-        layers = hn.computing_layers(self._hn)
+        layers = hn.computing_layers(self.get_hn_dict())
         tensors = [name for name in quantized_tensors(reference) if name in layers]
         with algorithm("Layer Noise Analysis"):
             found = layer_noise(reference, self._quantized, tensors, feeds.frames(data_count))

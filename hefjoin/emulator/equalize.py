@@ -36,6 +36,9 @@ Factors = dict[str, Array]
 EXPONENTS = (0.25, 0.5, 0.75, 1.0)
 LEAST_SHARE = 2.0**-10
 """Of the largest p_c or w_c: dead channels are treated as if they had this."""
+MOST_BITS = 8
+"""That a kernel counts with. A wider one would take all levelling, whose price, channels that have no room above what
+calibration saw, is not in the sum; and a layer that is given 16 bits leaves the one before it as it is."""
 LEVELS = 255
 """Steps of a tensor in 8 bits."""
 HOMOGENEOUS = frozenset({"Relu", "LeakyRelu"})
@@ -118,7 +121,7 @@ def factors(model: onnx.ModelProto, seen: Mapping[str, Observation], bits: Mappi
             found[seam.tensor] = _levelling(seen[seam.tensor])
             continue
         kernels = [_by_input(graph.constant(n.input[1]), attributes(n).get("group", 1)) for n in seam.behind]
-        tops = [(1 << (bits[node.input[1]] - 1)) - 1 for node in seam.behind]
+        tops = [(1 << (min(bits[node.input[1]], MOST_BITS) - 1)) - 1 for node in seam.behind]
         best = _best(seen[seam.tensor], [kernel.astype(np.float64) for kernel in kernels], tops)
         if best is not None:
             found[seam.tensor] = best

@@ -99,12 +99,14 @@ def optimize(model: onnx.ModelProto, feeds: Feeds, plan: Plan, known: Ranges) ->
         seen = _observe(model, feeds, count, _wishes(model, plan, effective, apart))
     modes = _modes(model, seen, plan.modes, effective.four_bit_share)
     equalized = _equalize(model, seen, modes) if plan.equalization is not False else {}
-    bits = activation_bits(model, modes)
+    # A camera's bytes are whole numbers already: more bits would show nothing more of them.
+    bits = activation_bits(model, modes) | dict.fromkeys(known, 8)
     ranges = {
         name: least_error_ranges(seen[name], count_bits)
         if name in apart
         else _range(seen[name], count_bits, plan.clipping.get(name))
         for name, count_bits in bits.items()
+        if name not in known
     }
     recipe = Recipe(model, encodings(model, ranges | known, bits), kernel_bits(model, modes))
     corrects = effective.level >= 1 if plan.bias_correction is None else plan.bias_correction

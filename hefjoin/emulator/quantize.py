@@ -98,20 +98,23 @@ def outputs_by_feature(model: onnx.ModelProto) -> list[str]:
 def activation_bits(model: onnx.ModelProto, modes: Mapping[str, Mode]) -> dict[str, int]:
     """Return the bits of each tensor at a layer's border.
 
-    An input has those of the layer that reads it first, a change of format looked through.
+    An input has the fewest that a layer asks for which reads it, changes of format looked through: one layer with more
+    bits changes neither what the host sends nor what the other readers see.
 
     Args:
         model: The full-precision optimized graph.
         modes: Bits per layer, by the name of its output tensor; a layer not named is a8_w8.
     """
     layers = find_layers(model)
-    first: dict[str, Layer] = {}
+    read_by: dict[str, int] = {}
     for layer in reversed(layers):
-        reader = layer if layer.type != "format_conversion" else first.get(layer.outputs[0], layer)
-        first.update(dict.fromkeys(layer.inputs, reader))
-    inputs = {info.name: first[info.name] for info in model.graph.input if info.name in first}
-    borders = {name: layer for layer in layers for name in layer.outputs}
-    return {name: _mode(layer, modes).activation_bits for name, layer in (inputs | borders).items()}
+        bits = _mode(layer, modes).activation_bits
+        if layer.type == "format_conversion":
+            bits = read_by.get(layer.outputs[0], bits)
+        for name in layer.inputs:
+            read_by[name] = min(bits, read_by.get(name, bits))
+    inputs = {info.name: read_by[info.name] for info in model.graph.input if info.name in read_by}
+    return inputs | {name: _mode(layer, modes).activation_bits for layer in layers for name in layer.outputs}
 
 
 def kernel_bits(model: onnx.ModelProto, modes: Mapping[str, Mode]) -> dict[str, int]:

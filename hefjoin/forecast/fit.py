@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import tomllib
+from collections.abc import Container, Mapping
 from functools import cache
 from importlib.resources import files
 from typing import Any, Literal
@@ -89,6 +90,20 @@ def forecast_fit(hw_arch: str, layers: int, parameters: int) -> Fit:
         parameter_limit=int(chip["weight_parameters"]),
         probability_of_more_contexts=1 / (1 + math.exp(-logit)),
     )
+
+
+def counted_parameters(parameters: Mapping[str, int], raised: Container[str]) -> int:
+    """Return how many parameters of 8 bits layers are counted as, those in 16 bits for twice as many.
+
+    Args:
+        parameters: By layer.
+        raised: The layers in 16 bits.
+
+    >>> counted_parameters({"conv1": 100, "fc1": 50}, {"fc1"})
+    200
+    """
+    factor = float(chip_facts()["precision"]["raised"]["weights"])
+    return round(sum(count * (factor if layer in raised else 1.0) for layer, count in parameters.items()))
 
 
 @cache

@@ -19,7 +19,7 @@ from markupsafe import Markup
 from hefjoin.artifacts import Ref
 from hefjoin.forecast.fit import Fit
 from hefjoin.manifest import BatchMeasurement, Manifest, Measured, OutputAccuracy, StageRun
-from hefjoin.report import graph, maps, plots, summary, words
+from hefjoin.report import graph, maps, noise, plots, summary, words
 from hefjoin.scores import ModelScores
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -126,6 +126,9 @@ def render_page(manifest: Manifest, outputs: Path, frames: Path) -> str:
         quality_source=words.quality_source(manifest),
         graph=graph.draw_graph(manifest.joined, colors),
         resources=_resources(manifest, colors),
+        repair_rows=noise.repair_rows(manifest.repair) if manifest.repair else [],
+        has_own_noise=any(each.own_snr_db is not None for each in manifest.quantized.layer_noise),
+        coupled_rows=noise.coupled_rows(manifest),
         **_timings(manifest.measured),
         utilization=_utilization(manifest),
         stages=_stage_bars(manifest.stages),
@@ -154,6 +157,8 @@ def _template() -> Template:
         "moment": words.moment_text,
         "percent": words.percent,
         "plural": words.plural,
+        "cosine": partial(noise.figure_text, digits=5),
+        "ratio": partial(noise.figure_text, digits=1),
         "rate": words.rate_text,
         "shape": words.shape_text,
         "significant": words.significant,
@@ -211,20 +216,10 @@ def _pictures(
     """Return what is drawn from outputs and frames: SNR per layer, scatters, maps."""
     source = words.quality_source(manifest)
     outputs = _outputs(manifest, arrays)
-    noise = {
-        model: [each for each in manifest.quantized.layer_noise if each.layer.partition("/")[0] == model]
-        for model in colors
-    }
-    values = [layer.snr_db for layers in noise.values() for layer in layers]
-    limits = (10 * (min(values) // 10), 10 * (max(values) // 10 + 1)) if values else (0.0, words.EXACT_DB)
     shown = sorted(sorted(outputs, key=lambda each: each.accuracy.snr_db)[:MOST_SCATTERS], key=lambda o: o.index)
     return {
         "outputs": outputs,
-        "noise_plots": [
-            plots.plot_layer_noise(model, layers, colors[model], limits, source)
-            for model, layers in noise.items()
-            if layers
-        ],
+        "noise": noise.by_model(manifest, colors, source),
         "scatters": [
             plots.plot_scatter(
                 each.title,

@@ -10,7 +10,7 @@ import io
 import math
 import re
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +32,8 @@ POINTS = 5000
 TITLE = 44
 """Characters that fit above a plot."""
 INK, FAINT, GRID = "#1d2733", "#5b6875", "#dfe4ea"
-WORST_MARKS = ("v", "s", "D")
+OWN_NOISE = "#c3ccd6"
+WORST_MARKS = ("v", "s", "D", "^", "P")
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "text.parse_math": False,
@@ -59,31 +60,50 @@ _ONE_AT_A_TIME = threading.Lock()
 
 
 def plot_layer_noise(
-    model: str, noise: Sequence[LayerNoise], color: str, limits: tuple[float, float], source: str
+    model: str,
+    noise: Sequence[LayerNoise],
+    brought: Mapping[str, float],
+    color: str,
+    limits: tuple[float, float],
+    source: str,
 ) -> Markup:
-    """Return the SNR at each layer of one model, its three worst layers marked and named.
+    """Return the SNR at each layer of one model: accumulated as a line, own as bars that hang from above.
 
     Args:
         model: Its name.
         noise: Its layers, in order from the input.
+        brought: The layers to mark and name, at most `WORST_MARKS` of them, with their share of the output's noise.
         color: The model's colour.
         limits: Lowest and highest SNR on the axis, in dB: the same for all models of a page.
         source: Who computed the SNR.
     """
-    snr_db = [layer.snr_db for layer in noise]
-    with _axes(4.6, 3.5, f"SNR at each layer of {model}, in dB") as (axes, page):
-        order = range(1, len(noise) + 1)
-        axes.plot(order, snr_db, color=color, linewidth=1.4, marker="o", markersize=2.6)
-        worst = sorted(range(len(noise)), key=lambda index: snr_db[index])[: len(WORST_MARKS)]
-        for index, mark in zip(worst, WORST_MARKS, strict=False):
-            name = f"{words.shortened(words.layer_text(noise[index].layer), TITLE)}, {words.db_text(snr_db[index])}"
+    with _axes(4.6, 3.9, f"SNR at each layer of {model}, in dB") as (axes, page):
+        own = [(place, each.own_snr_db) for place, each in enumerate(noise, 1) if each.own_snr_db is not None]
+        if own:
+            places, ends = zip(*own, strict=True)
+            depths = [max(limits[1] - end, 0.0) for end in ends]
+            axes.bar(places, depths, bottom=ends, width=0.7, color=OWN_NOISE, label="own noise: the bar's lower end")
+        snr_db = [each.snr_db for each in noise]
+        axes.plot(
+            range(1, len(noise) + 1),
+            snr_db,
+            color=color,
+            linewidth=1.4,
+            marker="o",
+            markersize=2.6,
+            label="accumulated",
+        )
+        places_of = {each.layer: place for place, each in enumerate(noise, 1)}
+        for (layer, share), mark in zip(brought.items(), WORST_MARKS, strict=False):
+            name = f"{words.shortened(words.layer_text(layer), TITLE)}: {words.percent(share)} of the noise"
+            place = places_of[layer]
             axes.plot(
-                [index + 1], [snr_db[index]], mark, label=name, markersize=7, mfc="none", mec=INK, linestyle="none"
+                [place], [snr_db[place - 1]], mark, label=name, markersize=7, mfc="none", mec=INK, linestyle="none"
             )
         axes.set(title=words.shortened(model, TITLE), ylim=limits, xlabel="layer, in order from the input")
         axes.set_ylabel(f"SNR (dB, {source})")
         axes.locator_params(integer=True, nbins=6)
-        axes.legend(**BELOW, title="worst three layers", alignment="left")
+        axes.legend(**BELOW, alignment="left")
     return page[0]
 
 

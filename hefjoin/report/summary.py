@@ -178,6 +178,8 @@ def summary_markdown(manifest: Manifest, report_uri: str = "") -> str:
             (gate.name, gate.wanted, words.gate_found_text(manifest, gate), gate.verdict) for gate in manifest.gates
         ]
         parts.append(_table(("Gate", "Wanted", "Found", "Verdict"), gates))
+    if manifest.repair and (repaired := words.repair_text(manifest.repair)):
+        parts.append(f"**Repair.** {_escaped(repaired)}")
     parts.append(_escaped(words.fit_text(manifest.forecast.joined)))
     stages = [(stage_name(run), words.duration_text(run.seconds), stage_note(run)) for run in manifest.stages]
     parts.append(_table(("Stage", "Time to build", "Why"), stages))

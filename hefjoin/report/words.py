@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         ModelAccuracy,
         OutputAccuracy,
         Range,
+        Repair,
     )
     from hefjoin.metrics.metric import MetricKind
     from hefjoin.scores import AccuracyStage, Difference, ModelScores
@@ -245,6 +246,19 @@ def fit_text(fit: Fit) -> str:
     return (
         f"Forecast: {answer}; the probability of more than one is "
         f"{percent(fit.probability_of_more_contexts)}. Used up first: {fit.limiting_resource}."
+    )
+
+
+def repair_text(repair: Repair) -> str:
+    """Return what a repair raised, what that brought each output, and why it ended; empty where nothing was to do."""
+    if not repair.rounds:
+        return f"Nothing was raised: {repair.ending}." if repair.missed else ""
+    changes = [f"{layer} {db_text(old)} → {db_text(repair.reached_db[layer])}" for layer, old in repair.snr_db.items()]
+    memory = [percent(fit.weight_utilisation) for fit in (repair.fit, repair.reached_fit)]
+    return (
+        f"{', '.join(repair.raised)} raised to {repair.mode} in {plural(len(repair.rounds), 'round')}: "
+        f"{', '.join(changes)}; weight memory {memory[0]} → {memory[1]} ({repair.fit.source}). "
+        f"It ended because {repair.ending}."
     )
 
 

@@ -240,7 +240,7 @@ def quantize(
     runner.load_model_script(script or None)
     runner.optimize(calibration)
     frames = np.load(evaluation, mmap_mode="r")
-    sample = np.array(frames[:noise_frames])
+    sample = np.array(frames[:: max(1, len(frames) // noise_frames)][:noise_frames])  # a set may be sorted by class
     noise = _noise(runner, sample)
     runner.save_har(quantized_har)
     results = {}
@@ -343,8 +343,17 @@ def _places(outputs: List[str]) -> Iterator[Tuple[str, int]]:
         seen[scope] = seen.get(scope, 0) + 1
 
 
-def _noise(runner: Any, frames: Any) -> Dict[str, float]:
-    """Return dB by layer; the advanced analysis where it was made, else the simple one.
+NOISE = {
+    "snr_db": ("snr", "partial_snr"),
+    "cosine": ("cosine",),
+    "own_snr_db": ("own_snr",),
+    "own_cosine": ("own_cosine",),
+}
+"""Figures by what they are called in the statistics: the advanced analysis where it was made, else the simple one."""
+
+
+def _noise(runner: Any, frames: Any) -> Dict[str, Dict[str, float]]:
+    """Return what is known of each layer's noise, under the keys of `NOISE`; a layer without an SNR is left out.
 
     An analysis that fails costs a table of the report, not the hours of `optimize` before it: then there is none.
     The vendor's statistics are read by one flat key in public scripts, and by layer first in the vendor's own tool.
@@ -360,14 +369,22 @@ def _noise(runner: Any, frames: Any) -> Dict[str, float]:
     statistics = runner.get_params_statistics()
     noise = {}
     for layer in runner.get_hn_dict()["layers"]:
-        for kind in ("layer_noise_analysis/snr", "layer_noise_analysis/partial_snr"):
-            value = statistics.get("{}/{}".format(layer, kind))
-            if value is None and isinstance(statistics.get(layer), dict):
-                value = statistics[layer].get(kind)
-            if value is not None:
-                noise[layer] = float(np.min(value))
-                break
+        figures = {}
+        for figure, kinds in NOISE.items():
+            known = [value for value in (_statistic(statistics, layer, kind) for kind in kinds) if value is not None]
+            if known:
+                figures[figure] = float(np.min(known[0]))
+        if "snr_db" in figures:
+            noise[layer] = figures
     return noise
+
+
+def _statistic(statistics: Any, layer: str, kind: str) -> Any:
+    key = "layer_noise_analysis/{}".format(kind)
+    value = statistics.get("{}/{}".format(layer, key))
+    if value is None and isinstance(statistics.get(layer), dict):
+        value = statistics[layer].get(key)
+    return value
 
 
 def main(request_path: str, actions: Mapping[str, Callable[..., Dict[str, Any]]]) -> int:

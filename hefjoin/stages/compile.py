@@ -22,7 +22,8 @@ from hefjoin.spec import BuildSpec, HwArch
 from hefjoin.stages.attempt import Tried, Try
 from hefjoin.stages.contract import Stage, Workplace, earlier_run, perform
 from hefjoin.stages.deployment import deployment
-from hefjoin.stages.ladder import Rung, asked_for_16_bits, ladder
+from hefjoin.stages.ladder import Rung, ladder
+from hefjoin.stages.precision import asked_for_16_bits, with_raised
 from hefjoin.stages.script import assemble, before_compile, before_optimize
 
 logger = logging.getLogger("hefjoin.stages")
@@ -67,7 +68,7 @@ class Compile(Stage[Compiled]):
     @classmethod
     def of(cls, spec: BuildSpec, checked: JoinCheck, joined: Joined, quantized: Quantized, sdk: Sdk) -> Self:
         """Return the stage for a build."""
-        script = assemble(spec, checked, joined)
+        script = with_raised(assemble(spec, checked, joined), quantized.raised)
         return cls(
             joined=joined,
             har=quantized.har,

@@ -7,15 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from fnmatch import fnmatchcase
 from typing import NamedTuple
 
 from hefjoin.errors import Problem, SpecError
-from hefjoin.formats.model_script import Command, Glob, Script, Value, parse
+from hefjoin.formats.model_script import Command, Script, parse
 from hefjoin.formats.model_script_commands import COMMANDS
 
 AS_DECLARED = "as declared"
-WIDE_ACTIVATIONS = "a16_"
 
 
 class Rung(NamedTuple):
@@ -69,29 +67,6 @@ def put_over(base: Script, attempt: Script) -> Script:
     return Script(tuple(commands))
 
 
-def asked_for_16_bits(script: Script, outputs: Sequence[str]) -> tuple[str, ...]:
-    """Return the outputs that a whole model script wants in 16 bits.
-
-    A selector means an output where it covers the layer that feeds it or its output layer, which the compiler names
-    `<scope>/output_layer<n>`, counted from 1 within the scope. Of several commands on one layer the last counts.
-
-    Args:
-        script: With scoped layer names.
-        outputs: The layers that feed the outputs, in the outputs' order.
-    """
-    wide: dict[str, bool] = {}
-    seen: dict[str, int] = {}
-    for layer in outputs:
-        scope = layer.partition("/")[0]
-        seen[scope] = seen.get(scope, 0) + 1
-        names = (layer, f"{scope}/output_layer{seen[scope]}")
-        for command in script.commands:
-            mode = command.get("precision_mode")
-            if command.name == "quantization_param" and mode is not None and _covers(command.args[:1], names):
-                wide[layer] = str(mode).startswith(WIDE_ACTIVATIONS)
-    return tuple(layer for layer, is_wide in wide.items() if is_wide)
-
-
 def _without(known: Command, later: Command) -> Command | None:
     """Return a command without what a later one of the same kind sets; None where nothing is left of it."""
     if (known.owner, known.name, known.targets, known.args) != (later.owner, later.name, later.targets, later.args):
@@ -119,14 +94,3 @@ def _limits_at_max(script: Script, where: str) -> Iterator[Problem]:
             "the compiler refuses resources_param together with compiler_optimization_level=max; drop one of them "
             "(compile.performance_mode asks for max, performance_param(compiler_optimization_level=1) for less)",
         )
-
-
-def _covers(selectors: Sequence[Value], names: Sequence[str]) -> bool:
-    items = [item for value in selectors for item in (value if isinstance(value, tuple) else (value,))]
-    return any(_matches(str(item), name, isinstance(item, Glob)) for item in items for name in names)
-
-
-def _matches(selector: str, name: str, is_pattern: bool) -> bool:
-    if not is_pattern:
-        return selector == name
-    return fnmatchcase(name, selector if "/" in selector or selector == "*" else f"*/{selector}")

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import ClassVar, Self
 
 import numpy as np
+from pydantic import Field
 
 from hefjoin.artifacts import Ref
 from hefjoin.errors import CompileError, InputError
@@ -15,9 +16,10 @@ from hefjoin.sdk.process import run_step
 from hefjoin.spec import BuildSpec
 from hefjoin.stages.accuracy import model_accuracy, output_accuracy
 from hefjoin.stages.contract import Stage, Workplace, own_directory
+from hefjoin.stages.precision import precision_line
 from hefjoin.stages.script import assemble, before_optimize, changed_by_script, files, post_processed
 
-NOISE_FRAMES = 8
+NOISE_FRAMES = 16
 
 
 class Quantize(Stage[Quantized]):
@@ -28,13 +30,15 @@ class Quantize(Stage[Quantized]):
     """
 
     stage: ClassVar[str] = "quantize"
-    version: ClassVar[int] = 4
+    version: ClassVar[int] = 5
     result: ClassVar[type[Quantized]] = Quantized
 
     name: str
     har: Ref
     output_layers: tuple[str, ...]
     script: str
+    raised: dict[str, str] = Field(default_factory=dict)
+    """Precision of layers, put over what the script says."""
     files: dict[str, Ref]
     """What the script refers to, by the name it has there."""
     post_processed: tuple[str, ...]
@@ -74,7 +78,7 @@ class Quantize(Stage[Quantized]):
         """Start the SDK, then judge the outputs it wrote."""
         arguments = {
             "har": str(place.store.get(self.har, work / "joined.har")),
-            "script": self.script,
+            "script": self.script + "".join(f"{precision_line(*each)}\n" for each in self.raised.items()),
             "calibration": str(place.store.get(self.calibration, work / "calibration.npy")),
             "evaluation": str(place.store.get(self.evaluation.npy, work / "evaluation.npy")),
             "quantized_har": str(work / "quantized.har"),
@@ -108,7 +112,8 @@ class Quantize(Stage[Quantized]):
             output_layers=outputs,
             unjudged=unjudged,
             accuracy=self._accuracy(outputs, work / "outputs.npz"),
-            layer_noise=tuple(LayerNoise(layer=layer, snr_db=value) for layer, value in noise.items()),
+            layer_noise=tuple(LayerNoise(layer=layer, **figures) for layer, figures in noise.items()),
+            raised=self.raised,
             outputs=place.store.put(work / "outputs.npz", "npz"),
             native=native,
             not_native=not_native,

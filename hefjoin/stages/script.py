@@ -11,10 +11,11 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from hefjoin.formats.model_script import Script, layers, merge, parse, scoped
+from hefjoin.formats.model_script import Command, Script, layers, merge, parse, scoped
 from hefjoin.formats.model_script_commands import COMMANDS
-from hefjoin.formats.model_script_files import named_file, read_config, scoped_config, with_files
-from hefjoin.manifest import JoinCheck, Joined
+from hefjoin.formats.model_script_files import config_layers, named_file, read_config, scoped_config, with_files
+from hefjoin.formats.model_script_parts import part_of
+from hefjoin.manifest import JoinCheck, Joined, Network
 from hefjoin.spec import BuildSpec
 
 REPLACE_OUTPUTS = ("nms_postprocess", "logits_layer")
@@ -31,9 +32,54 @@ def assemble(spec: BuildSpec, check: JoinCheck, joined: Joined) -> Script:
     Raises:
         SpecError: A script is wrong, cannot be brought under its scope, or contradicts another.
     """
-    head = parse(f"{_normalization(check, joined)}\n{_optimization(spec, check)}", "hefjoin")
-    own = [under_scope(parse(text, where), scope, _feeding(joined, scope)) for where, scope, text in scripts(spec)]
-    return merge([head, compilation(spec), *own])
+    head = parse(f"{_normalization(check, joined.input_layer)}\n{_optimization(spec, check)}", "hefjoin")
+    return merge([head, compilation(spec), *_scoped_scripts(spec, joined)])
+
+
+def assemble_alone(spec: BuildSpec, check: JoinCheck, joined: Joined, network: Network) -> Script:
+    """Return what of the whole script is left for one model alone, without the commands for `compile`.
+
+    That is its own script and, of the joint one, what steers the whole network or names its layers; what is said of
+    the shared input is said of its own.
+
+    Args:
+        spec: The build.
+        check: The shared input.
+        joined: The joined network.
+        network: The model's, its scope being its name.
+    """
+    (model,), own_input = network.scopes, network.inputs[0].layer
+    head = parse(f"{_normalization(check, own_input)}\n{_optimization(spec, check)}", "hefjoin")
+    parts = [head]
+    for where, scope, text in scripts(spec):
+        script = parse(text, where)
+        if not scope:
+            meant = Script(tuple(command for command in script.commands if _names_file_of(command, model)))
+            script = part_of(meant, model, {joined.input_layer: own_input, **_names(network)})
+        if scope in ("", model):
+            parts.append(under_scope(script, scope, _feeding(joined, model)))
+    return merge(parts)
+
+
+def _names(network: Network) -> dict[str, str]:
+    (model,) = network.scopes
+    outputs = [f"{model}/output_layer{number}" for number in range(1, len(network.outputs) + 1)]
+    return {name: name for name in (*(layer.name for layer in network.layers), *outputs)}
+
+
+def _names_file_of(command: Command, model: str) -> bool:
+    """Return whether a configuration that a command of the joint script refers to is for a model, if there is one."""
+    path = named_file(command)
+    return not path or any(layer.startswith(f"{model}/") for layer in config_layers(read_config(Path(path))))
+
+
+def own_scripts(spec: BuildSpec, joined: Joined) -> Script:
+    """Return only what the spec's scripts say, the models' own under their scopes."""
+    return merge(_scoped_scripts(spec, joined))
+
+
+def _scoped_scripts(spec: BuildSpec, joined: Joined) -> list[Script]:
+    return [under_scope(parse(text, where), scope, _feeding(joined, scope)) for where, scope, text in scripts(spec)]
 
 
 def under_scope(script: Script, scope: str, feeding: Sequence[str]) -> Script:
@@ -140,12 +186,12 @@ def _feeding(joined: Joined, model: str) -> list[str]:
     return [layer.removeprefix(f"{model}/") for layer, owner in joined.model_of_output.items() if owner == model]
 
 
-def _normalization(check: JoinCheck, joined: Joined) -> str:
+def _normalization(check: JoinCheck, input_layer: str) -> str:
     if not check.std:
         return ""
-    scope = joined.input_layer.split("/")[0]
+    scope = input_layer.split("/")[0]
     mean, std = (f"[{', '.join(map(repr, values))}]" for values in (check.mean, check.std))
-    return f"{scope}/normalization1 = normalization({mean}, {std}, {joined.input_layer})"
+    return f"{scope}/normalization1 = normalization({mean}, {std}, {input_layer})"
 
 
 def _optimization(spec: BuildSpec, check: JoinCheck) -> str:

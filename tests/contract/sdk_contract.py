@@ -216,7 +216,14 @@ class SdkContract:
     def test_noise_is_told_for_the_layers_of_every_model(self, built: Desk) -> None:
         noise = built.answers["quantize"]["noise"]
         assert set(built.answers["join"]["outputs"]) <= noise.keys()
-        assert all(value > LEAST_SNR_DB for value in noise.values())
+        assert all(figures["snr_db"] > LEAST_SNR_DB for figures in noise.values())
+
+    def test_what_a_layer_makes_alone_is_told_by_the_emulator_only(self, built: Desk) -> None:
+        noise = built.answers["quantize"]["noise"]
+        known = {"snr_db"}
+        if built.toolchain.sdk.provider == "emulator":
+            known |= {"cosine", "own_snr_db", "own_cosine"}
+        assert all(figures.keys() == known for figures in noise.values())
 
     def test_the_scripts_come_back_as_they_were_obeyed(self, built: Desk) -> None:
         (input_layer,) = built.answers["join"]["inputs"]

@@ -13,7 +13,8 @@ from hefjoin.manifest import Attempt, LayerView, Network, Tensor
 from hefjoin.sdk.toolchain import resolve
 from hefjoin.stages.compile import does_not_fit, graph_sha256, kept_decisions
 from hefjoin.stages.contract import Workplace
-from hefjoin.stages.ladder import AS_DECLARED, asked_for_16_bits, ladder, put_over
+from hefjoin.stages.ladder import AS_DECLARED, ladder, put_over
+from hefjoin.stages.precision import asked_for_16_bits
 from hefjoin.stores import open_store
 
 BASE = "performance_param(fps=90)\ncontext_switch_param(mode=disabled)\n"

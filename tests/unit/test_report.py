@@ -15,6 +15,7 @@ import pytest
 
 from hefjoin import report
 from hefjoin.manifest import (
+    LayerNoise,
     LayerView,
     Manifest,
 )
@@ -29,6 +30,7 @@ from tests.builds import (
     layers_of,
     make_manifest,
     maps_manifest,
+    repaired_manifest,
     write_arrays,
 )
 
@@ -101,7 +103,7 @@ def rendered(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Callable[[],
     return render
 
 
-BUILDS = [make_manifest, device_manifest, failed_manifest, labelled_manifest, maps_manifest]
+BUILDS = [make_manifest, device_manifest, failed_manifest, labelled_manifest, maps_manifest, repaired_manifest]
 every_build = pytest.mark.parametrize("make", BUILDS, ids=lambda make: make.__name__)
 
 
@@ -178,6 +180,64 @@ def test_emulated_build_says_so_and_nothing_claims_a_device(
     main = [text for text in page.texts("td") if "dB" in text and "≥" not in text]
     assert main
     assert all(text.endswith("emulator") for text in main)
+
+
+def test_every_layers_noise_is_listed_accumulated_and_own(
+    rendered: Callable[[Callable[[], Manifest]], str],
+) -> None:
+    cells = parse(rendered(make_manifest)).texts("td")
+    rows = [tuple(cells[place : place + 5]) for place in range(len(cells))]
+    for noise in make_manifest().quantized.layer_noise:
+        assert noise.own_snr_db is not None
+        assert (noise.layer, f"{noise.snr_db:.1f}", "0.99990", f"{noise.own_snr_db:.1f}", "0.99995") in rows
+
+
+def test_where_own_noise_is_unknown_the_page_says_so(tmp_path: Path) -> None:
+    plain = make_manifest()
+    noise = tuple(LayerNoise(layer=each.layer, snr_db=each.snr_db) for each in plain.quantized.layer_noise)
+    manifest = make_manifest(quantized=plain.quantized.model_copy(update={"layer_noise": noise}))
+    page = parse(report.render(manifest, *write_arrays(manifest, tmp_path)))
+    assert any("does not tell what a layer makes alone" in text for text in page.texts("figcaption"))
+
+
+def test_the_worst_layers_are_named_with_the_lines_that_mend_them(
+    rendered: Callable[[Callable[[], Manifest]], str],
+) -> None:
+    page = parse(rendered(repaired_manifest))
+    assert "quantization_param(resnet_a/conv4, precision_mode=a16_w16)" in page.texts("pre")
+    assert any("in the own script of resnet_a, leave out resnet_a/" in text for text in page.texts("p"))
+    cells = page.texts("td")
+    place = cells.index("resnet_a/avgpool1")
+    assert cells[place + 1 : place + 3] == ["12.0 %", "no: no avgpool layer is known to take a16_w16"]
+
+
+def test_a_repair_is_told_with_its_order_its_gain_and_its_cost(
+    rendered: Callable[[Callable[[], Manifest]], str],
+) -> None:
+    page = parse(rendered(repaired_manifest))
+    cells = page.texts("td")
+    place = cells.index("resnet_b/fc1, resnet_b/conv7")
+    assert cells[place + 1 : place + 3] == ["31.2", "29.2"]
+    assert cells[place + 3 : place + 6] == ["94.4 %", "35.9 %", "6.0 %"]
+    assert any("repair_layers are used up" in text for text in page.texts("p"))
+    assert any("resnet_b/avgpool1" in text and "20.0" in text for text in page.texts("li"))
+    text = summary.summary_markdown(repaired_manifest())
+    assert "27.5\u202fdB → 29.2\u202fdB" in text
+
+
+def test_what_couples_the_models_is_told_with_each_alone(rendered: Callable[[Callable[[], Manifest]], str]) -> None:
+    page = parse(rendered(repaired_manifest))
+    cells = page.texts("td")
+    assert "+1.2 dB emulator" in cells
+    assert "equal, bit for bit emulator" in cells
+    assert any(text.startswith("`compression_level=1` in script chooses over <all>") for text in page.texts("li"))
+
+
+def test_a_build_without_repair_or_couplings_has_no_such_sections(
+    rendered: Callable[[Callable[[], Manifest]], str],
+) -> None:
+    page = parse(rendered(make_manifest))
+    assert not {"repair", "coupling"} & {element.attributes.get("id") for element in page.elements}
 
 
 def test_device_build_shows_what_the_device_told(rendered: Callable[[Callable[[], Manifest]], str]) -> None:

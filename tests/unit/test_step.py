@@ -77,6 +77,37 @@ class TestResolvedScript:
         assert step._member(self.har(tmp_path, "w", net__alls="own"), ".auto.alls") is None
 
 
+class Analyzed:
+    """A `ClientRunner` whose statistics are one flat dictionary, or one of dictionaries."""
+
+    def __init__(self, statistics: dict[str, Any]) -> None:
+        self.statistics = statistics
+
+    def analyze_noise(self, frames: Any, batch_size: int, data_count: int) -> None:
+        assert (batch_size, data_count) == (1, len(frames))
+
+    def get_params_statistics(self) -> dict[str, Any]:
+        return self.statistics
+
+    def get_hn_dict(self) -> dict[str, Any]:
+        return {"layers": {"a/conv1": {}, "a/fc1": {}, "a/output_layer1": {}}}
+
+
+class TestNoise:
+    def test_all_figures_are_taken_where_they_are_told(self) -> None:
+        place = "a/conv1/layer_noise_analysis/"
+        told = {"snr": [31.0, 29.5], "cosine": [0.99], "own_snr": [40.0], "own_cosine": [0.999]}
+        found = step._noise(Analyzed({f"{place}{kind}": value for kind, value in told.items()}), [0, 0])
+        assert found == {"a/conv1": {"snr_db": 29.5, "cosine": 0.99, "own_snr_db": 40.0, "own_cosine": 0.999}}
+
+    def test_the_simple_analysis_serves_where_the_advanced_one_was_not_made(self) -> None:
+        statistics = {
+            "a/conv1": {"layer_noise_analysis/partial_snr": 20.0},
+            "a/fc1": {"layer_noise_analysis/partial_snr": 20.0, "layer_noise_analysis/snr": 18.0},
+        }
+        assert step._noise(Analyzed(statistics), [0]) == {"a/conv1": {"snr_db": 20.0}, "a/fc1": {"snr_db": 18.0}}
+
+
 def test_an_output_is_compared_by_number_and_by_bit() -> None:
     import numpy as np
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import graphs
 import numpy as np
 import onnx
 import pytest
+import random_networks
 import runners
 from graphs import Array, conv, conv_weights, network, node, norm_weights, normal
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from hefjoin.emulator import ClientRunner, JoinAction, exceptions
 
@@ -256,16 +259,10 @@ def test_a_string_renames_one_scope_only(tmp_path: Path) -> None:
         left.join(parsed(path, "c"), scope1_name="d")
 
 
-@pytest.mark.parametrize("pair", [("plain", "another plain"), ("two outputs", "opset 17"), ("opset 13", "opset 18")])
-@pytest.mark.parametrize("as_bytes", [False, True])
-def test_quantized_after_the_join_is_what_each_quantized_alone_is(
-    pair: tuple[str, str], as_bytes: bool, tmp_path: Path
-) -> None:
-    calibration, frames = graphs.frames(8), graphs.frames(4, seed=9)
-    if as_bytes:
-        calibration = calibration.astype(np.uint8)
-    paths = [graphs.save(STRUCTURES[name], tmp_path, str(index)) for index, name in enumerate(pair)]
-    script = "{0}norm = normalization([100, 110, 120], [50, 60, 70], {0}input_layer1)"
+def quantized_together_and_alone(
+    paths: Sequence[Path], script: str, calibration: Array, frames: Array
+) -> Iterator[tuple[Array, Array]]:
+    """Yield each output of the joined network, and of its network alone; `{0}` in the script is the scope."""
     wanted = []
     for path, name in zip(paths, "ab", strict=True):
         single = parsed(path, name)
@@ -276,5 +273,59 @@ def test_quantized_after_the_join_is_what_each_quantized_alone_is(
     runner.join(parsed(paths[1], "b"), join_action=SHARED)
     runner.load_model_script(script.format("a/"))
     runner.optimize(calibration)
-    for got, exact in zip(runners.infer(runner, frames, "SDK_QUANTIZED"), wanted, strict=True):
+    yield from zip(runners.infer(runner, frames, "SDK_QUANTIZED"), wanted, strict=True)
+
+
+def begins_with_kernels(model: onnx.ModelProto) -> bool:
+    return all(item.op_type == "Conv" for item in model.graph.node if "x" in item.input)
+
+
+NORMALIZED = "{0}norm = normalization([100, 110, 120], [50, 60, 70], {0}input_layer1)\n"
+
+
+@pytest.mark.parametrize("pair", [("plain", "another plain"), ("two outputs", "opset 17"), ("opset 13", "opset 18")])
+@pytest.mark.parametrize("as_bytes", [False, True])
+def test_quantized_after_the_join_is_what_each_quantized_alone_is(
+    pair: tuple[str, str], as_bytes: bool, tmp_path: Path
+) -> None:
+    calibration, frames = graphs.frames(8), graphs.frames(4, seed=9)
+    if as_bytes:
+        calibration = calibration.astype(np.uint8)
+    paths = [graphs.save(STRUCTURES[name], tmp_path, str(index)) for index, name in enumerate(pair)]
+    for got, exact in quantized_together_and_alone(paths, NORMALIZED, calibration, frames):
+        np.testing.assert_array_equal(got, exact)
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    first=random_networks.networks(),
+    second=random_networks.networks(),
+    level=st.integers(0, 2),
+    precision=st.sampled_from(["a8_w8", "a8_w4", "a16_w16"]),
+    is_normalized=st.booleans(),
+    as_bytes=st.booleans(),
+    seed=st.integers(0, 5),
+)
+def test_any_two_networks_quantize_together_as_alone(
+    first: onnx.ModelProto,
+    second: onnx.ModelProto,
+    level: int,
+    precision: str,
+    is_normalized: bool,
+    as_bytes: bool,
+    seed: int,
+    tmp_path: Path,
+) -> None:
+    """Where nothing couples them: no compression, as many frames at levels 1 and 2 as each has alone, and a shared
+    normalization that no model makes one with its own first steps.
+    """
+    is_normalized = is_normalized and all(map(begins_with_kernels, (first, second)))
+    paths = [graphs.save(model, tmp_path, name) for model, name in ((first, "a"), (second, "b"))]
+    lines = (
+        f"model_optimization_flavor(optimization_level={level})",
+        f"quantization_param({{{{*}}}}, precision_mode={precision})",
+    )
+    script = (NORMALIZED if is_normalized else "") + "\n".join(lines)
+    calibration = graphs.frames(6, seed=seed).astype(np.uint8 if as_bytes else np.float32)
+    for got, exact in quantized_together_and_alone(paths, script, calibration, graphs.frames(2, seed=9)):
         np.testing.assert_array_equal(got, exact)

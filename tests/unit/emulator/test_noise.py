@@ -162,7 +162,7 @@ def test_where_the_network_is_cut_does_not_matter(bits: str, cut: str, tmp_path:
     script = f"{SCRIPT}\nquantization_param({{*conv*}}, precision_mode={bits})"
     runner = runners.quantized(winding(), tmp_path, FRAMES, script)
     names = [key.removesuffix("/layer_noise_analysis/snr") for key in measured(runner) if key.endswith("/snr")]
-    assert len(names) == 11
+    assert len(names) == 12
     pairs = zip(values_of(reference_of(runner), names), values_of(runner._quantized, names), strict=True)
     wanted = [graphs.snr_db(exact, rough) for exact, rough in pairs]
     found = measured(runner)

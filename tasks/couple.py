@@ -1,0 +1,22 @@
+"""Quantize each model alone."""
+
+from prefect import State, task
+
+from hefjoin.manifest import Coupled, JoinCheck, Joined, Network, Quantized
+from hefjoin.spec import BuildSpec
+from hefjoin.stages.contract import Outcome
+from hefjoin.stages.couple import Couple
+from tasks.site import STAGE_TASK, Site, run_stage, workplace
+
+
+@task(name="couple", task_run_name="couple {joined.name}", **STAGE_TASK)
+def couple(
+    site: Site,
+    spec: BuildSpec,
+    networks: dict[str, Network],
+    checked: JoinCheck,
+    joined: Joined,
+    quantized: Quantized,
+) -> State[Outcome[Coupled]]:
+    """Say what joining did to each model's quantization."""
+    return run_stage(Couple.of(spec, networks, checked, joined, quantized, workplace(site)), site)
