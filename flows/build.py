@@ -19,8 +19,6 @@ from hefjoin.folders import STORE, work_folder
 from hefjoin.manifest import Manifest, Published
 from hefjoin.sdk.toolchain import Choice, resolve
 from hefjoin.spec import BuildSpec
-from hefjoin.stages.candidates import Candidates
-from hefjoin.stages.couple import couplings
 from hefjoin.stages.publish import judge
 from hefjoin.stores import open_store
 from tasks import (
@@ -95,18 +93,14 @@ def join_and_compile(spec: BuildSpec, store: str = STORE, sdk: Choice = "auto", 
     foreseen = forecast(site, spec, networks).result()
     joined = join(site, spec, networks, checked.value).result()
     quantized = quantize(site, spec, checked.value, joined.value).result()
-    final, mended, repaired, coupled = quantized.value, None, None, None
-    if spec.gates.min_snr_db > 0:
-        repaired = repair(site, spec, checked.value, joined.value, final).result()
-        final, mended = repaired.value.quantized, repaired.value.repair
-    ties = couplings(spec, toolchain.sdk.provider, checked.value, joined.value, final, mended)
-    if any(tie.changes_numbers for tie in ties):
-        coupled = couple(site, spec, networks, checked.value, joined.value, final).result()
+    repaired = repair(site, spec, checked.value, joined.value, quantized.value).result()
+    coupled = couple(site, spec, networks, checked.value, joined.value, repaired.value).result()
+    final = repaired.value.quantized
     compiled = compile_joined(site, spec, checked.value, joined.value, final).result()
     measured = benchmark(site, spec, checked.value, final, compiled.value).result()
     scored = score(site, spec, checked.value, joined.value, final, measured.value).result()
 
-    stages = [*parsed.values(), checked, foreseen, joined, quantized, repaired, coupled, compiled, measured, scored]
+    before_compile: list[Any] = [*parsed.values(), checked, foreseen, joined, quantized, repaired, coupled]
     manifest = Manifest(
         build_id=f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{uuid4().hex[:8]}",
         created_at=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
@@ -118,15 +112,14 @@ def join_and_compile(spec: BuildSpec, store: str = STORE, sdk: Choice = "auto", 
         forecast=foreseen.value,
         joined=joined.value,
         quantized=final,
-        mends=Candidates.of(spec, checked.value, joined.value).mends(final),
-        repair=mended,
-        couplings=ties,
-        coupled=None if coupled is None else coupled.value,
+        mends=repaired.value.mends,
+        repair=repaired.value.repair,
+        coupled=coupled.value,
         compiled=compiled.value,
         measured=measured.value,
         scored=scored.value,
         gates=judge(spec.gates, final, measured.value, scored.value),
-        stages=tuple(outcome.run for outcome in stages if outcome is not None),
+        stages=tuple(outcome.run for outcome in (*before_compile, compiled, measured, scored)),
         machine=machine(),
         versions=versions(),
         parent=before.manifest.build_id if before else "",

@@ -343,7 +343,10 @@ class Repaired(Record):
     """The network that is compiled, and how it came to its precision."""
 
     quantized: Quantized
-    repair: Repair
+    repair: Repair | None
+    """None where the spec sets no floor."""
+    mends: tuple[Mend, ...]
+    """What still makes the noise of each model's noisiest output."""
 
 
 class Coupling(Record):
@@ -356,11 +359,12 @@ class Coupling(Record):
 
 
 class Coupled(Record):
-    """What joining did to each model's quantization."""
+    """What joining did to each model's quantization; without figures where nothing that changes them couples models."""
 
-    alone_db: dict[str, float]
+    couplings: tuple[Coupling, ...] = ()
+    alone_db: dict[str, float] = Field(default_factory=dict)
     """SNR of every judged output where its model is quantized alone, by its layer in the joined network."""
-    alone_bits_equal: dict[str, bool]
+    alone_bits_equal: dict[str, bool] = Field(default_factory=dict)
     """Whether the quantized output is the same to the last bit."""
 
 
@@ -566,9 +570,7 @@ class Manifest(Record):
     """The noisiest first, by model."""
     repair: Repair | None = None
     """None where the spec sets no floor."""
-    couplings: tuple[Coupling, ...] = ()
-    coupled: Coupled | None = None
-    """None where nothing couples the models."""
+    coupled: Coupled = Coupled()
     compiled: Compiled
     measured: Measured
     scored: Scored

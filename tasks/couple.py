@@ -2,7 +2,7 @@
 
 from prefect import State, task
 
-from hefjoin.manifest import Coupled, JoinCheck, Joined, Network, Quantized
+from hefjoin.manifest import Coupled, JoinCheck, Joined, Network, Repaired
 from hefjoin.spec import BuildSpec
 from hefjoin.stages.contract import Outcome
 from hefjoin.stages.couple import Couple
@@ -16,7 +16,7 @@ def couple(
     networks: dict[str, Network],
     checked: JoinCheck,
     joined: Joined,
-    quantized: Quantized,
+    repaired: Repaired,
 ) -> State[Outcome[Coupled]]:
     """Say what joining did to each model's quantization."""
-    return run_stage(Couple.of(spec, networks, checked, joined, quantized, workplace(site)), site)
+    return run_stage(Couple.of(spec, networks, checked, joined, repaired, workplace(site)), site)

@@ -465,11 +465,11 @@ def repaired_manifest() -> Manifest:
             held=(Held(layer="resnet_b/avgpool1", share=0.2, reason="no avgpool layer is known to take a16_w16"),),
             ending="the 2 layers of quantization.repair_layers are used up",
         ),
-        couplings=(
-            Coupling(text="`compression_level=1` in script chooses over <all> weights", changes_numbers=True),
-            Coupling(text="All models learn from the same 48 frames", changes_numbers=False),
-        ),
         coupled=Coupled(
+            couplings=(
+                Coupling(text="`compression_level=1` in script chooses over <all> weights", changes_numbers=True),
+                Coupling(text="All models learn from the same 48 frames", changes_numbers=False),
+            ),
             alone_db=dict(zip(outputs, (30.04, 29.24), strict=True)),
             alone_bits_equal=dict(zip(outputs, (False, True), strict=True)),
         ),

@@ -101,8 +101,6 @@ def figure_text(value: float | None, digits: int) -> str:
 
 def coupled_rows(manifest: Manifest) -> list[CoupledRow]:
     """Return one row for each output that was also quantized alone."""
-    if manifest.coupled is None:
-        return []
     together, coupled = manifest.quantized.snr_by_output, manifest.coupled
     return [
         CoupledRow(

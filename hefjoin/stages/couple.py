@@ -18,7 +18,7 @@ import numpy.typing as npt
 from hefjoin.formats.model_script import Command, layers, parse
 from hefjoin.formats.model_script_commands import COMMANDS
 from hefjoin.formats.model_script_files import named_file
-from hefjoin.manifest import Coupled, Coupling, JoinCheck, Joined, Network, Provider, Quantized, Repair
+from hefjoin.manifest import Coupled, Coupling, JoinCheck, Joined, Network, Provider, Quantized, Repair, Repaired
 from hefjoin.spec import BuildSpec
 from hefjoin.stages.contract import Stage, Workplace, perform
 from hefjoin.stages.quantize import Quantize
@@ -41,7 +41,7 @@ def couplings(
     checked: JoinCheck,
     joined: Joined,
     quantized: Quantized,
-    repair: Repair | None = None,
+    repair: Repair | None,
 ) -> tuple[Coupling, ...]:
     """Return in what ways the models influence each other, in words.
 
@@ -51,7 +51,7 @@ def couplings(
         checked: The shared input, and whether it is normalized.
         joined: The network.
         quantized: The joined network; the compiler may have done less than the spec asks for.
-        repair: What a repair raised, where there was one.
+        repair: What a repair raised; None where there was none.
     """
     changing = [
         text
@@ -127,8 +127,9 @@ class Couple(Stage[Coupled]):
 
     name: str
     joined: Quantized
+    couplings: tuple[Coupling, ...]
     alone: tuple[Quantize, ...]
-    """One for each model."""
+    """One for each model; none where nothing that changes numbers couples them."""
 
     @classmethod
     def of(
@@ -137,31 +138,30 @@ class Couple(Stage[Coupled]):
         networks: Mapping[str, Network],
         checked: JoinCheck,
         joined: Joined,
-        quantized: Quantized,
+        repaired: Repaired,
         place: Workplace,
     ) -> Self:
         """Return the stage for a build; a HAR that came with another scope than its model's name is left out."""
+        quantized, provider = repaired.quantized, place.toolchain.sdk.provider
+        ties = couplings(spec, provider, checked, joined, quantized, repaired.repair)
         whole = Quantize.of(spec, checked, joined, place)
+        compared = [model.name for model in spec.models if any(tie.changes_numbers for tie in ties)]
         return cls(
             name=joined.name,
             joined=quantized,
+            couplings=ties,
             alone=tuple(
-                _alone(whole, spec, checked, joined, networks[model.name], quantized)
-                for model in spec.models
-                if networks[model.name].scopes == (model.name,)
+                _alone(whole, spec, checked, joined, networks[name], quantized)
+                for name in compared
+                if networks[name].scopes == (name,)
             ),
         )
-
-    @property
-    def subject(self) -> str:
-        """The joined network."""
-        return self.name
 
     def run(self, work: Path, place: Workplace) -> Coupled:
         """Quantize each model, and compare its outputs with those that it has in the joined network."""
         alone_db: dict[str, float] = {}
         equal: dict[str, bool] = {}
-        together = _outputs(self.joined, work, place)
+        together = _outputs(self.joined, work, place) if self.alone else {}
         for stage in self.alone:
             logger.info("couple %s: %s alone", self.name, stage.name)
             found = perform(stage, place).value
@@ -169,7 +169,7 @@ class Couple(Stage[Coupled]):
             equal |= {
                 layer: np.array_equal(array, together[layer]) for layer, array in _outputs(found, work, place).items()
             }
-        return Coupled(alone_db=alone_db, alone_bits_equal=equal)
+        return Coupled(couplings=self.couplings, alone_db=alone_db, alone_bits_equal=equal)
 
     def ensures(self, result: Coupled) -> None:
         """Check that the outputs are those of the joined network."""

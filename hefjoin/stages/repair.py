@@ -30,8 +30,8 @@ LEAST_GAIN_DB = 0.1
 class RepairStage(Stage[Repaired]):
     """Raise layers.
 
-    Requires: a quantized network with its layers' noise. Ensures: every output reaches the floor, or the reason why
-    one does not; in any case a network that is whole.
+    Requires: a quantized network, with its layers' noise where the compiler tells it. Ensures: every output reaches the
+    floor, or the reason why one does not; in any case a network that is whole, and what would mend it further.
     """
 
     stage: ClassVar[str] = "repair"
@@ -43,6 +43,7 @@ class RepairStage(Stage[Repaired]):
     quantized: Quantized
     candidates: Candidates
     floor_db: float
+    """0: none, and nothing is raised."""
     budget: int
 
     @classmethod
@@ -57,13 +58,18 @@ class RepairStage(Stage[Repaired]):
         )
 
     @property
-    def subject(self) -> str:
-        """The joined network."""
+    def name(self) -> str:
+        """The joined network's."""
         return self.quantize.name
 
     def run(self, work: Path, place: Workplace) -> Repaired:
-        """Raise, quantize and measure, until there is nothing to do or nothing that may be done."""
+        """Repair where there is a floor, and say what makes the noise that is left."""
         del work
+        latest, repair = self._repaired(place) if self.floor_db > 0 else (self.quantized, None)
+        return Repaired(quantized=latest, repair=repair, mends=self.candidates.mends(latest))
+
+    def _repaired(self, place: Workplace) -> tuple[Quantized, Repair]:
+        """Raise, quantize and measure, until there is nothing to do or nothing that may be done."""
         latest, rounds, held = self.quantized, list[RepairRound](), tuple[Held, ...]()
         while not (ending := self._ending(latest, rounds)):
             chosen, held = self._choice(latest, least=2 ** len(rounds))
@@ -76,7 +82,7 @@ class RepairStage(Stage[Repaired]):
                 ending = f"the network could not be quantized with {', '.join(chosen)} raised: {error.message}"
                 break
             latest = found
-        logger.info("repair %s: %s", self.subject, ending)
+        logger.info("repair %s: %s", self.name, ending)
         repair = Repair(
             floor_db=self.floor_db,
             budget=self.budget,
@@ -87,11 +93,13 @@ class RepairStage(Stage[Repaired]):
             held=held,
             ending=ending,
         )
-        return Repaired(quantized=latest, repair=repair)
+        return latest, repair
 
     def ensures(self, result: Repaired) -> None:
         """Check that the network is the one that the rounds tell of, and that no limit was passed."""
         repair = result.repair
+        if repair is None:
+            return
         assert repair.raised == tuple(result.quantized.raised)
         assert len(repair.raised) <= self.budget
         assert not set(repair.raised) & {*self.candidates.fixed, *self.candidates.wide}
@@ -149,7 +157,7 @@ class RepairStage(Stage[Repaired]):
         self, before: Quantized, rounds: list[RepairRound], chosen: tuple[str, ...], place: Workplace
     ) -> tuple[Quantized, list[RepairRound]]:
         """Quantize with further layers raised."""
-        logger.info("repair %s: %s to %s", self.subject, ", ".join(chosen), self.candidates.mode)
+        logger.info("repair %s: %s to %s", self.name, ", ".join(chosen), self.candidates.mode)
         raised = dict.fromkeys((*before.raised, *chosen), self.candidates.mode)
         outcome = perform(self.quantize.model_copy(update={"raised": raised}), place)
         done = RepairRound(
@@ -161,7 +169,7 @@ class RepairStage(Stage[Repaired]):
         )
         earlier = before.snr_by_output
         changes = [f"{layer} {earlier[layer]:.1f} to {snr_db:.1f} dB" for layer, snr_db in done.snr_db.items()]
-        logger.info("repair %s: %s; %s", self.subject, ", ".join(changes), cost_text(done.fit))
+        logger.info("repair %s: %s; %s", self.name, ", ".join(changes), cost_text(done.fit))
         return outcome.value, [*rounds, done]
 
 

@@ -17,9 +17,14 @@ from hefjoin.stores import open_store
 from tests.flows.runs import artifacts, task_runs
 from tests.tiny import CLASSES, write_model, write_pair
 
-STAGES = ["parse left", "parse right", "check", "forecast", "join", "quantize", "compile", "benchmark", "score"]
+STAGES = [
+    *("parse left", "parse right", "check", "forecast", "join", "quantize", "repair", "couple"),
+    *("compile", "benchmark", "score"),
+]
 RUNS = [
     "fetch", "parse left", "parse right", "check tiny", "forecast tiny", "join tiny", "quantize joined_left_right",
+    "repair joined_left_right",
+    "couple joined_left_right",
     "compile joined_left_right", "benchmark tiny", "score tiny", "publish tiny",
 ]  # fmt: skip
 

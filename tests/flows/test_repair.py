@@ -13,12 +13,12 @@ import yaml
 from flows.build import Build, join_and_compile
 from hefjoin.emulator import ClientRunner, InferenceContext
 from hefjoin.formats import hef as hef_file
-from hefjoin.manifest import Coupled, Quantized, Repair, RepairRound
+from hefjoin.manifest import Coupled, Quantized, Repair, Repaired, RepairRound
 from hefjoin.sdk.toolchain import DFC_PYTHON, resolve
 from hefjoin.spec import BuildSpec, load_spec, validate_spec
 from hefjoin.stages.candidates import Candidates
 from hefjoin.stages.contract import Workplace, perform
-from hefjoin.stages.couple import Couple, couplings
+from hefjoin.stages.couple import Couple
 from hefjoin.stages.quantize import Quantize
 from hefjoin.stages.repair import RepairStage
 from hefjoin.stores import open_store
@@ -190,16 +190,16 @@ class TestDfc:
 def coupled(spec: BuildSpec, first: Build, place: Workplace) -> tuple[list[str], Coupled]:
     """Return what changes numbers, in words, and each model alone."""
     made, found = first.manifest, quantized_by(spec, first, place)
-    ties = couplings(spec, "emulator", made.check, made.joined, found)
-    stage = Couple.of(spec, made.models, made.check, made.joined, found, place)
-    return [tie.text for tie in ties if tie.changes_numbers], perform(stage, place).value
+    unrepaired = Repaired(quantized=found, repair=None, mends=())
+    coupled = perform(Couple.of(spec, made.models, made.check, made.joined, unrepaired, place), place).value
+    return [tie.text for tie in coupled.couplings if tie.changes_numbers], coupled
 
 
 class TestCouplings:
     def test_where_nothing_couples_nothing_is_run(self, first: Build) -> None:
-        assert first.manifest.coupled is None
-        texts = [each.text for each in first.manifest.couplings if not each.changes_numbers]
-        assert len(texts) == len(first.manifest.couplings) == 2
+        assert first.manifest.coupled.alone_db == {}
+        texts = [each.text for each in first.manifest.coupled.couplings if not each.changes_numbers]
+        assert len(texts) == len(first.manifest.coupled.couplings) == 2
         assert "the same 16 frames" in texts[0]
         assert "left got 0" in texts[1]
 

@@ -36,7 +36,7 @@ def texts(provider: Any = "emulator", level: int = 0, kinds: Any = KINDS, std: A
     )
     join = join.model_copy(update={"network": join.network.model_copy(update={"layers": shared})})
     quantized: Quantized = make_manifest().quantized.model_copy(update={"effective_level": level})
-    found = couplings(spec_of(level=level, **scripts), provider, check((0.0,), std), join, quantized)
+    found = couplings(spec_of(level=level, **scripts), provider, check((0.0,), std), join, quantized, None)
     assert any(not each.changes_numbers and "48 frames" in each.text for each in found)
     return "\n".join(each.text for each in found if each.changes_numbers)
 
