@@ -167,6 +167,8 @@ class Fallen:
                 stdout=err,
                 stderr=err,
                 start_new_session=True,
+                # What a shell starts in the background ignores it, and hands that on.
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
             )
         self.folder = folder
         files = [folder / name for name in ("marked", "bare")]
