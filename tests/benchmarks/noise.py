@@ -27,7 +27,7 @@ def measure(material: Material) -> list[Row]:
 
     bare, opened, both = peaks(opens=False, images=0), peaks(opens=True, images=0), peaks(opens=True, images=IMAGES)
     alone = peaks(opens=False, images=IMAGES)
-    layers, judged = call(computing_layers, scratch, har=material.joined_har).value, alone[0].value
+    layers, judged = call(computing_layers, scratch, har=quantized).value, alone[0].value
     if judged != layers:
         raise BrokenMeasurement(f"the noise of {judged} layers is known, of {layers} wanted")
     sizes = [median(run.process.peak_bytes for run in side) for side in (alone, bare, both, opened)]

@@ -28,8 +28,10 @@ def build(spec_path: str, store_uri: str) -> list[bool]:
     fetched = fetch(spec, store, root / "cache" / spec.name)
     parsed = _parse(spec, fetched, place)
     networks = {name: outcome.value for name, outcome in parsed.items()}
-    rest = _from_check_to_benchmark(spec, fetched, networks, place)
+    rest = _from_check_to_score(spec, fetched, networks, place)
     results = {name: outcome.value for name, outcome in rest.items()}
+    repaired = results.pop("repaired")
+    results |= {"quantized": repaired.quantized, "repair": repaired.repair, "mends": repaired.mends}
     outcomes = [*parsed.values(), *rest.values()]
     manifest = Manifest(
         build_id=f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{uuid4().hex[:8]}",
@@ -39,7 +41,7 @@ def build(spec_path: str, store_uri: str) -> list[bool]:
         fetched=fetched,
         models=networks,
         **results,
-        gates=judge(spec.gates, results["quantized"], results["measured"]),
+        gates=judge(spec.gates, results["quantized"], results["measured"], results["scored"]),
         stages=tuple(outcome.run for outcome in outcomes),
         machine=machine(),
         versions=versions(),
@@ -60,28 +62,38 @@ def _parse(spec: Any, fetched: Any, place: Any) -> dict[str, Any]:
         return dict(zip((model.name for model in spec.models), threads.map(parse, spec.models), strict=True))
 
 
-def _from_check_to_benchmark(spec: Any, fetched: Any, networks: dict[str, Any], place: Any) -> dict[str, Any]:
-    """Return the outcomes under the manifest's names."""
+def _from_check_to_score(spec: Any, fetched: Any, networks: dict[str, Any], place: Any) -> dict[str, Any]:
+    """Return the outcomes, in their order, under the manifest's names."""
     from hefjoin.stages.benchmark import Benchmark
     from hefjoin.stages.check import Check
     from hefjoin.stages.compile import Compile
     from hefjoin.stages.contract import perform
+    from hefjoin.stages.couple import Couple
     from hefjoin.stages.forecast import ForecastStage
     from hefjoin.stages.join import Join
     from hefjoin.stages.quantize import Quantize
+    from hefjoin.stages.repair import RepairStage
+    from hefjoin.stages.score import Score
 
     sdk = place.toolchain.sdk
     check = perform(Check.of(spec, networks, fetched), place)
     forecast = perform(ForecastStage(networks=networks, hw_arch=spec.hw_arch), place)
     join = perform(Join.of(spec, networks, check.value, sdk), place)
     quantize = perform(Quantize.of(spec, check.value, join.value, place), place)
-    compiled = perform(Compile.of(spec, check.value, join.value, quantize.value, sdk), place)
-    measured = perform(Benchmark.of(spec, check.value, quantize.value, compiled.value), place)
+    repair = perform(RepairStage.of(spec, check.value, join.value, quantize.value, place), place)
+    couple = perform(Couple.of(spec, networks, check.value, join.value, repair.value, place), place)
+    final = repair.value.quantized
+    compiled = perform(Compile.of(spec, check.value, join.value, final, sdk), place)
+    measured = perform(Benchmark.of(spec, check.value, final, compiled.value), place)
+    scored = perform(Score.of(spec, check.value, join.value, final, measured.value), place)
     return {
         "check": check,
         "forecast": forecast,
         "joined": join,
         "quantized": quantize,
+        "repaired": repair,
+        "coupled": couple,
         "compiled": compiled,
         "measured": measured,
+        "scored": scored,
     }

@@ -14,6 +14,7 @@ from hefjoin.formats import hef as hef_file
 from hefjoin.manifest import Manifest
 from hefjoin.spec import load_spec
 from hefjoin.stores import open_store
+from tests.benchmarks import plain
 from tests.flows.runs import artifacts, task_runs
 from tests.tiny import CLASSES, write_model, write_pair
 
@@ -137,6 +138,10 @@ class TestSecond:
     def test_what_changed_nothing_is_the_build_before(self, first: Ran, second: Ran, folder: Path) -> None:
         assert second.build == first.build
         assert open_store(str(folder / "store")).list_records("names") == ["names/emulator/tiny/000001"]
+
+
+def test_the_script_that_the_flow_is_timed_against_does_the_same_stages(folder: Path, second: Ran) -> None:
+    assert plain.build(str(folder / "tiny.yaml"), str(folder / "store")) == [True] * len(second.is_reused)
 
 
 class TestChanged:
