@@ -65,7 +65,7 @@ def analyze(har: str, frames: str, opens: bool, images: int) -> int:
 
 
 def computing_layers(har: str) -> int:
-    """Return how many layers of a parsed HAR compute."""
+    """Return how many layers of a HAR compute."""
     from hefjoin.emulator import ClientRunner, hn
 
     return len(hn.computing_layers(ClientRunner(har=har).get_hn_dict()))
