@@ -188,15 +188,21 @@ def equalize(model: onnx.ModelProto, by: Mapping[str, Array]) -> None:
     for seam in seams(model):
         if (factor := by.get(seam.tensor)) is None:
             continue
-        if not seam.is_homogeneous:
+        if seam.is_homogeneous:
+            _divide_constants(graph, seam.before, factor)
+        else:
             _divide(graph, seam.tensor, factor)
-        for name in filter(None, seam.before.input[1:]) if seam.is_homogeneous else ():
-            value = graph.constant(name)
-            _replace(graph, name, value / factor.reshape(-1, *([1] * (value.ndim - 1))))
         for node in seam.behind:
             value = graph.constant(node.input[1])
             parts = _by_input(value, groups := attributes(node).get("group", 1))
             _replace(graph, node.input[1], (parts * factor.reshape(groups, 1, -1, 1)).reshape(value.shape))
+
+
+def _divide_constants(graph: Graph, node: onnx.NodeProto, factor: Array) -> None:
+    """Divide the features of a kernel and its bias."""
+    for name in filter(None, node.input[1:]):
+        value = graph.constant(name)
+        _replace(graph, name, value / factor.reshape(-1, *([1] * (value.ndim - 1))))
 
 
 def _divide(graph: Graph, tensor: str, factor: Array) -> None:
