@@ -12,8 +12,9 @@ from prefect import flow
 from prefect.futures import PrefectFuture
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from flows.provenance import latest_build, machine, versions
+from flows.provenance import machine, versions
 from hefjoin.artifacts import Record
+from hefjoin.builds.find import latest_build
 from hefjoin.errors import HefJoinError, combined
 from hefjoin.folders import STORE, work_folder
 from hefjoin.manifest import Manifest, Published

@@ -11,44 +11,25 @@ import numpy as np
 from hefjoin.artifacts import Ref
 from hefjoin.calibration import Health
 from hefjoin.forecast.fit import forecast_fit
-from hefjoin.manifest import (
-    Attempt,
-    BatchMeasurement,
-    ClusterUse,
-    Compiled,
+from hefjoin.manifest import Gate, Machine, Manifest, StageRun
+from hefjoin.report import maps
+from hefjoin.results.checked import Forecast, FpsForecast, Frames, JoinCheck
+from hefjoin.results.compiled import Attempt, ClusterUse, Compiled, Deployment, HefStream, Utilization
+from hefjoin.results.measured import BatchMeasurement, Measured, Range
+from hefjoin.results.networks import Equality, Joined, LayerView, Network, Tensor
+from hefjoin.results.quantized import (
     Coupled,
     Coupling,
-    Deployment,
-    Equality,
-    Fetched,
-    Forecast,
-    FpsForecast,
-    Frames,
-    FrameSource,
-    Gate,
-    HefStream,
     Held,
-    JoinCheck,
-    Joined,
     LayerNoise,
-    LayerView,
-    Machine,
-    Manifest,
-    Measured,
     Mend,
     ModelAccuracy,
-    Network,
     OutputAccuracy,
     Quantized,
-    Range,
     Repair,
     RepairRound,
-    Sdk,
-    StageRun,
-    Tensor,
-    Utilization,
 )
-from hefjoin.report import maps
+from hefjoin.results.sources import Fetched, FrameSource, Sdk
 from hefjoin.scores import Difference, ModelScores, Scored, StageScore
 from hefjoin.spec import validate_spec
 

@@ -18,8 +18,10 @@ from markupsafe import Markup
 
 from hefjoin.artifacts import Ref
 from hefjoin.forecast.fit import Fit
-from hefjoin.manifest import BatchMeasurement, Manifest, Measured, OutputAccuracy, StageRun
+from hefjoin.manifest import Manifest, StageRun
 from hefjoin.report import graph, maps, noise, plots, summary, words
+from hefjoin.results.measured import BatchMeasurement, Measured
+from hefjoin.results.quantized import OutputAccuracy
 from hefjoin.scores import ModelScores
 
 Array = np.ndarray[Any, np.dtype[Any]]

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from hefjoin.report import words
 
 if TYPE_CHECKING:
-    from hefjoin.manifest import Gate, Manifest, ModelAccuracy, StageRun
+    from hefjoin.manifest import Gate, Manifest, StageRun
+    from hefjoin.results.quantized import ModelAccuracy
     from hefjoin.scores import AccuracyStage, ModelScores
 
 HEADINGS = ("Model", "SNR, worst output", "Accuracy, float → quantized", "Drop")

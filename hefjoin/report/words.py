@@ -13,19 +13,12 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from hefjoin.forecast.fit import Fit
-    from hefjoin.manifest import (
-        Attempt,
-        Compiled,
-        Forecast,
-        Gate,
-        Manifest,
-        Measured,
-        ModelAccuracy,
-        OutputAccuracy,
-        Range,
-        Repair,
-    )
+    from hefjoin.manifest import Gate, Manifest
     from hefjoin.metrics.metric import MetricKind
+    from hefjoin.results.checked import Forecast
+    from hefjoin.results.compiled import Attempt, Compiled
+    from hefjoin.results.measured import Measured, Range
+    from hefjoin.results.quantized import ModelAccuracy, OutputAccuracy, Repair
     from hefjoin.scores import AccuracyStage, Difference, ModelScores
 
 THIN = "\u202f"

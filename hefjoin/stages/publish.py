@@ -1,8 +1,4 @@
-"""Publish: judge the gates, leave manifest and report, and name the build if it passed.
-
-The rule: a name is a row of numbered records, each created once; the highest is the latest. Emulated and real builds
-have different rows, so one can never become the other's latest.
-"""
+"""Publish: judge the gates, leave manifest and report, and name the build if it passed."""
 
 from __future__ import annotations
 
@@ -10,16 +6,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from hefjoin.artifacts import to_json
-from hefjoin.errors import StoreError
-from hefjoin.manifest import Gate, Manifest, Measured, ModelAccuracy, Published, Quantized
+from hefjoin.builds.rows import add_build, add_to_row
+from hefjoin.manifest import Gate, Manifest, Published
 from hefjoin.report.words import lost_text, p_value_text
+from hefjoin.results.measured import Measured
+from hefjoin.results.quantized import ModelAccuracy, Quantized
 from hefjoin.scores import AccuracyStage, ModelScores, Scored
 from hefjoin.spec import GatesSpec
 from hefjoin.stages.contract import Workplace, own_directory
 from hefjoin.stages.score import POST_PROCESSED
 from hefjoin.stores import Store
-
-ATTEMPTS = 100
 
 
 def judge(gates: GatesSpec, quantized: Quantized, measured: Measured, scored: Scored) -> tuple[Gate, ...]:
@@ -102,8 +98,10 @@ def publish(manifest: Manifest, place: Workplace) -> Published:
     store = place.store
     with own_directory(place, f"publish {manifest.build_id}") as work:
         published = _store(manifest, work, store)
-    store.create_record(f"builds/{manifest.build_id}", published.model_dump(mode="json"))
-    return _name(store, manifest, published) if manifest.is_promotable else published
+    add_build(store, manifest, published)
+    if not manifest.is_promotable:
+        return published
+    return add_to_row(store, manifest.sdk.provider, manifest.spec.name, published)
 
 
 def _store(manifest: Manifest, work: Path, store: Store) -> Published:
@@ -120,26 +118,4 @@ def _store(manifest: Manifest, work: Path, store: Store) -> Published:
         hef=manifest.compiled.hef,
         hef_name=f"{manifest.spec.name}.{manifest.compiled.hef.media}",
         record="",
-    )
-
-
-def latest(store: Store, provider: str, name: str) -> Published | None:
-    """Return the newest named build, or None."""
-    keys = store.list_records(f"names/{provider}/{name}")
-    record = store.read_record(keys[-1]) if keys else None
-    return None if record is None else Published.model_validate(record)
-
-
-def _name(store: Store, manifest: Manifest, published: Published) -> Published:
-    folder = f"names/{manifest.sdk.provider}/{manifest.spec.name}"
-    for _ in range(ATTEMPTS):
-        keys = store.list_records(folder)
-        number = int(keys[-1].rpartition("/")[2]) + 1 if keys else 1
-        named = published.model_copy(update={"record": f"{folder}/{number:06d}"})
-        if store.create_record(named.record, named.model_dump(mode="json")):
-            return named
-    raise StoreError(
-        f"{folder}: {ATTEMPTS} attempts to add a record, and another build was faster each time; try again",
-        reason="unavailable",
-        uri=store.uri,
     )

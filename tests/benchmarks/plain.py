@@ -12,7 +12,8 @@ from uuid import uuid4
 
 def build(spec_path: str, store_uri: str) -> list[bool]:
     """Build a spec; returns for every stage whether it was reused."""
-    from flows.provenance import latest_build, machine, versions
+    from flows.provenance import machine, versions
+    from hefjoin.builds.find import latest_build
     from hefjoin.manifest import Manifest
     from hefjoin.sdk.toolchain import resolve
     from hefjoin.spec import load_spec

@@ -9,7 +9,8 @@ import pytest
 from hefjoin.artifacts import Ref
 from hefjoin.errors import SpecError
 from hefjoin.formats.model_script import parse
-from hefjoin.manifest import Attempt, LayerView, Network, Tensor
+from hefjoin.results.compiled import Attempt
+from hefjoin.results.networks import LayerView, Network, Tensor
 from hefjoin.sdk.toolchain import resolve
 from hefjoin.stages.compile import does_not_fit, graph_sha256, kept_decisions
 from hefjoin.stages.contract import Workplace

@@ -44,7 +44,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             hef_name="x.hef",
             record=f"names/{manifest.sdk.provider}/{name}/000001",
         )
-        for key in (f"builds/{build}", published.record):
+        for key in (f"builds/{manifest.sdk.provider}/{name}/{build}", published.record):
             store.create_record(key, published.model_dump(mode="json"))
     (tmp_path / "manifest.json").unlink()
 

@@ -10,12 +10,17 @@ from typing import Any
 
 import pytest
 
-from hefjoin.manifest import Frames, Gate, Manifest, Measured, ModelAccuracy, OutputAccuracy, Quantized, Sdk
+from hefjoin.builds.rows import latest
+from hefjoin.manifest import Gate, Manifest
+from hefjoin.results.checked import Frames
+from hefjoin.results.measured import Measured
+from hefjoin.results.quantized import ModelAccuracy, OutputAccuracy, Quantized
+from hefjoin.results.sources import Sdk
 from hefjoin.scores import ModelScores, Scored, StageScore
 from hefjoin.sdk.toolchain import Toolchain
 from hefjoin.spec import GatesSpec
 from hefjoin.stages.contract import Workplace
-from hefjoin.stages.publish import judge, latest, publish
+from hefjoin.stages.publish import judge, publish
 from hefjoin.stores import open_store
 from tests.builds import difference, make_manifest, write_arrays
 
@@ -248,7 +253,9 @@ def test_a_failed_gate_keeps_the_artifacts_and_makes_no_name(
     published = publish(another(built, "b1", gates=(gate,)), place)
     assert place.store.has(published.manifest)
     assert place.store.has(published.report)
-    assert place.store.read_record("builds/b1") == published.model_copy(update={"record": ""}).model_dump(mode="json")
+    assert place.store.read_record("builds/emulator/resnet-pair/b1") == published.model_copy(
+        update={"record": ""}
+    ).model_dump(mode="json")
     assert bool(published.record) is is_named
     assert bool(place.store.list_records("names")) is is_named
     assert (latest(place.store, "emulator", "resnet-pair") is not None) is is_named

@@ -14,12 +14,10 @@ import numpy as np
 import pytest
 
 from hefjoin import report
-from hefjoin.manifest import (
-    LayerNoise,
-    LayerView,
-    Manifest,
-)
+from hefjoin.manifest import Manifest
 from hefjoin.report import graph, maps, summary, words
+from hefjoin.results.networks import LayerView
+from hefjoin.results.quantized import LayerNoise
 from tests.builds import (
     MODELS,
     RESNET,

@@ -14,11 +14,11 @@ from typing import Any, ClassVar
 
 import pytest
 
-from hefjoin.artifacts import Record, Ref
+from hefjoin.artifacts import Record, Ref, refs
 from hefjoin.errors import CompileError, InputError, StoreError
-from hefjoin.manifest import Sdk
+from hefjoin.results.sources import Sdk
 from hefjoin.sdk.toolchain import Toolchain
-from hefjoin.stages.contract import Stage, Workplace, perform, refs
+from hefjoin.stages.contract import Stage, Workplace, perform
 from hefjoin.stores import open_store
 from hefjoin.stores.sealed import seal
 from tests.small_disk import command_on_small_disk

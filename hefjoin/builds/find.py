@@ -1,0 +1,120 @@
+"""Finds a build by what a person calls it."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from hefjoin.artifacts import Record
+from hefjoin.builds.rows import PROVIDERS, latest, read
+from hefjoin.errors import InputError
+from hefjoin.manifest import Manifest, Published
+from hefjoin.results.sources import Provider
+from hefjoin.spec import NAME_PATTERN
+from hefjoin.stores import Store, os_errors
+
+SHOWN = 10
+
+
+class Before(Record):
+    """The latest build of a name, before this one."""
+
+    published: Published
+    manifest: Manifest
+
+    @property
+    def keys(self) -> dict[str, str]:
+        """The key of each stage, by the stage's title."""
+        return {f"{run.stage} {run.subject}".rstrip(): run.key for run in self.manifest.stages}
+
+
+def latest_build(store: Store, provider: Provider, name: str) -> Before | None:
+    """Return the latest build of a name, or None where there is none or it cannot be read any more."""
+    try:
+        published = latest(store, provider, name)
+        if published is None or not (store.has(published.manifest) and store.is_intact(published.report)):
+            return None
+        return Before(published=published, manifest=read_manifest(store, published))
+    except InputError:
+        return None
+
+
+def find_manifest(build: str, store: Store) -> Manifest:
+    """Return the manifest of a build.
+
+    Args:
+        build: A manifest.json; a folder with one; a build id or how one begins; or a name, for its latest build.
+        store: Where ids and names are looked up.
+
+    Raises:
+        InputError: There is none, there are several, or it was written by another version of hefjoin.
+        StoreError: The store cannot be read, or has lost the manifest.
+    """
+    path = Path(build)
+    if path.is_dir() and (path / "manifest.json").is_file():
+        path = path / "manifest.json"
+    if path.is_file():
+        return _parse(path, str(path))
+    return read_manifest(store, find_published(build, store))
+
+
+def find_published(build: str, store: Store) -> Published:
+    """Return the record of a build.
+
+    Args:
+        build: A build id, a name (for its latest build), or how a single build id begins.
+        store: Where it is looked up.
+
+    Raises:
+        InputError: There is none, or there are several.
+    """
+    keys = store.list_records("builds") if re.match(NAME_PATTERN, build) else []
+    whole = [key for key in keys if key.rpartition("/")[2] == build]
+    named = [] if whole or not keys else [latest(store, provider, build) for provider in PROVIDERS]
+    if found := next((published for published in named if published is not None), None):
+        return found
+    begun = whole or [key for key in keys if key.rpartition("/")[2].startswith(build)]
+    if len(begun) > 1:
+        ids = ", ".join(key.rpartition("/")[2] for key in begun[:SHOWN])
+        raise InputError(f"{build!r} is how {len(begun)} builds in {store.uri} begin: {ids}; write more of the id")
+    if begun and (found := read(store, begun[0])):
+        return found
+    raise InputError(
+        f"{build!r} is no manifest, no folder with a manifest.json, and no build or name in {store.uri}, which has "
+        f"{_names(store)}"
+    )
+
+
+def read_manifest(store: Store, published: Published) -> Manifest:
+    """Return the manifest of a build, verified.
+
+    Raises:
+        InputError: It was written by another version of hefjoin.
+        StoreError: The store cannot be read, or the manifest is missing or damaged.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        return _parse(store.get(published.manifest, Path(folder) / "manifest.json"), published.manifest.uri)
+
+
+def _parse(path: Path, where: str) -> Manifest:
+    with os_errors(f"read {where}", where):
+        content = path.read_bytes()
+    try:
+        return Manifest.model_validate_json(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"]) or "the file"
+        raise InputError(
+            f"{where} is no manifest that this version of hefjoin reads: {field}: {first['msg']}"
+            f"{f', and {error.error_count() - 1} more' if error.error_count() > 1 else ''}; build it again"
+        ) from error
+
+
+def _names(store: Store) -> str:
+    """Return the names of the store's builds, in words."""
+    names = sorted({key.split("/")[2] for key in store.list_records("names")})
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return "the names " + ", ".join(names[:SHOWN]) + more if names else "no names"

@@ -1,0 +1,81 @@
+"""The records of builds: by build, and in the row of a name."""
+
+from __future__ import annotations
+
+from pydantic import ValidationError
+
+from hefjoin.errors import InputError, StoreError
+from hefjoin.manifest import Manifest, Published
+from hefjoin.results.sources import Provider
+from hefjoin.stores import Store
+
+PROVIDERS: tuple[Provider, ...] = ("dfc", "emulator")
+"""In the order in which a name is looked up: a real build before an emulated one."""
+ATTEMPTS = 100
+
+
+def add_build(store: Store, manifest: Manifest, published: Published) -> None:
+    """Leave the record of a build, beside those of the same name."""
+    key = f"{_builds(manifest.sdk.provider, manifest.spec.name)}/{manifest.build_id}"
+    store.create_record(key, published.model_dump(mode="json"))
+
+
+def builds_of(store: Store, provider: Provider, name: str) -> list[str]:
+    """Return the keys of all builds of a name, promoted or not, the newest last."""
+    return store.list_records(_builds(provider, name))
+
+
+def add_to_row(store: Store, provider: Provider, name: str, published: Published) -> Published:
+    """Make a build the latest of a name; return it with the key of its new record.
+
+    Raises:
+        StoreError: Others were faster each time, or the store cannot be written.
+    """
+    folder = _row(provider, name)
+    for _ in range(ATTEMPTS):
+        keys = store.list_records(folder)
+        number = int(keys[-1].rpartition("/")[2]) + 1 if keys else 1
+        named = published.model_copy(update={"record": f"{folder}/{number:06d}"})
+        if store.create_record(named.record, named.model_dump(mode="json")):
+            return named
+    raise StoreError(
+        f"{folder}: {ATTEMPTS} attempts to add a record, and another build was faster each time; try again",
+        reason="unavailable",
+        uri=store.uri,
+    )
+
+
+def row_of(store: Store, provider: Provider, name: str) -> list[str]:
+    """Return the keys of a name's records; the last is that of its latest."""
+    return store.list_records(_row(provider, name))
+
+
+def latest(store: Store, provider: Provider, name: str) -> Published | None:
+    """Return the newest named build, or None."""
+    keys = row_of(store, provider, name)
+    return read(store, keys[-1]) if keys else None
+
+
+def read(store: Store, key: str) -> Published | None:
+    """Return what a record says, or None where there is none.
+
+    Raises:
+        InputError: It was written by another version of hefjoin.
+        StoreError: It is damaged.
+    """
+    record = store.read_record(key)
+    try:
+        return None if record is None else Published.model_validate(record)
+    except ValidationError as error:
+        raise InputError(
+            f"{store.uri}/{key}.json was written by another version of hefjoin, which this one does not read; build it "
+            "again"
+        ) from error
+
+
+def _builds(provider: Provider, name: str) -> str:
+    return f"builds/{provider}/{name}"
+
+
+def _row(provider: Provider, name: str) -> str:
+    return f"names/{provider}/{name}"
