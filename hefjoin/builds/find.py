@@ -10,13 +10,15 @@ from pydantic import ValidationError
 
 from hefjoin.artifacts import Record
 from hefjoin.builds.rows import PROVIDERS, latest, read
-from hefjoin.errors import InputError
+from hefjoin.errors import InputError, StoreError
 from hefjoin.manifest import Manifest, Published
 from hefjoin.results.sources import Provider
 from hefjoin.spec import NAME_PATTERN
 from hefjoin.stores import Store, os_errors
 
 SHOWN = 10
+LOST = ("missing", "damaged")
+"""Reasons of a StoreError that say something of what is stored and nothing of the store."""
 
 
 class Before(Record):
@@ -32,13 +34,20 @@ class Before(Record):
 
 
 def latest_build(store: Store, provider: Provider, name: str) -> Before | None:
-    """Return the latest build of a name, or None where there is none or it cannot be read any more."""
+    """Return the latest build of a name; None where there is none, or where it is lost, damaged or another version's.
+
+    A build that finds it damaged is then made and published anew.
+    """
     try:
         published = latest(store, provider, name)
         if published is None or not (store.has(published.manifest) and store.is_intact(published.report)):
             return None
         return Before(published=published, manifest=read_manifest(store, published))
     except InputError:
+        return None
+    except StoreError as error:
+        if error.reason not in LOST:
+            raise
         return None
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import ValidationError
 
 from hefjoin.errors import InputError, StoreError
-from hefjoin.manifest import Manifest, Published
+from hefjoin.manifest import Published
 from hefjoin.results.sources import Provider
 from hefjoin.stores import Store
 
@@ -14,9 +14,9 @@ PROVIDERS: tuple[Provider, ...] = ("dfc", "emulator")
 ATTEMPTS = 100
 
 
-def add_build(store: Store, manifest: Manifest, published: Published) -> None:
+def add_build(store: Store, published: Published) -> None:
     """Leave the record of a build, beside those of the same name."""
-    key = f"{_builds(manifest.sdk.provider, manifest.spec.name)}/{manifest.build_id}"
+    key = f"{_builds(published.provider, published.name)}/{published.build_id}"
     store.create_record(key, published.model_dump(mode="json"))
 
 
@@ -25,13 +25,13 @@ def builds_of(store: Store, provider: Provider, name: str) -> list[str]:
     return store.list_records(_builds(provider, name))
 
 
-def add_to_row(store: Store, provider: Provider, name: str, published: Published) -> Published:
-    """Make a build the latest of a name; return it with the key of its new record.
+def add_to_row(store: Store, published: Published) -> Published:
+    """Make a build the latest of its name; return it with the key of its new record.
 
     Raises:
         StoreError: Others were faster each time, or the store cannot be written.
     """
-    folder = _row(provider, name)
+    folder = _row(published.provider, published.name)
     for _ in range(ATTEMPTS):
         keys = store.list_records(folder)
         number = int(keys[-1].rpartition("/")[2]) + 1 if keys else 1

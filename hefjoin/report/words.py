@@ -281,8 +281,9 @@ def metric_text(metric: str) -> str:
 
 
 def gate_found_text(manifest: Manifest, gate: Gate) -> str:
-    """Return what a gate found; a figure gets its source."""
+    """Return what a gate found, and by how much it missed; a figure gets its source."""
     if not any(letter.isdigit() for letter in gate.found):
         return gate.found
     is_measured = "FPS" in gate.found or gate.name.endswith("on the device")
-    return sourced(gate.found, manifest.measured.source if is_measured else quality_source(manifest))
+    found = sourced(gate.found, manifest.measured.source if is_measured else quality_source(manifest))
+    return f"{found}, {gate.missed}" if gate.missed else found
