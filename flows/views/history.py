@@ -22,24 +22,25 @@ def show(name: str, entries: Sequence[Entry]) -> None:
     table = Table(header_style="bold", show_lines=True)
     for heading in ("Build, and what changed", "Promoted", "Models", "HEF"):
         table.add_column(heading, overflow="fold")
-    for entry in entries:
+    for before, entry in zip(("", *(each.build_id for each in entries)), entries, strict=False):
         known = entry.manifest
         models, hef = (_models(known), _hef(known)) if known is not None else ("–", "–")
-        table.add_row(_build(entry), _state(entry), escape(models), escape(hef))
+        table.add_row(_build(entry, before), _state(entry), escape(models), escape(hef))
     console.print(f"[bold]{escape(name)}[/bold]")
     console.print(table)
     if any(entry.manifest is not None and entry.manifest.sdk.provider == "emulator" for entry in entries):
         console.print(f"[dim]{EMULATOR_NOTICE}[/dim]", soft_wrap=True)
 
 
-def _build(entry: Entry) -> str:
+def _build(entry: Entry, before: str) -> str:
     if entry.manifest is None:
         return f"{entry.build_id}\n[red]{escape(entry.problem)}[/red]"
     sdk = entry.manifest.sdk
     version = sdk.version.partition("-emulator")[0]
     made = f"{words.moment_text(entry.created_at)}, {sdk.provider} {version}"
     what = "; ".join(entry.changed) or "nothing: built anew"
-    changed = f"changed: {what}" if entry.parent else "no build before it"
+    since = f" since {entry.parent}" if entry.parent != before else ""
+    changed = f"changed{since}: {what}" if entry.parent else "no build before it"
     return f"[bold]{entry.build_id}[/bold]\n{escape(made)}\n{escape(changed)}"
 
 

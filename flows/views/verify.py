@@ -7,6 +7,7 @@ from rich.table import Table
 
 from flows.views.plain import page
 from hefjoin.builds.verify import Verified
+from hefjoin.report.words import plural
 
 DIGEST_SHOWN = 12
 USES_SHOWN = 3
@@ -15,9 +16,9 @@ USES_SHOWN = 3
 def show(found: Verified) -> None:
     """Print what was looked at, what is wrong and what a build of the same spec would do about it."""
     console = page()
-    looked_at = f"{found.artifacts} artifacts ({found.size_bytes / 1e6:,.1f} MB)"
+    looked_at = f"{plural(found.artifacts, 'artifact')} ({found.size_bytes / 1e6:,.1f} MB)"
     if found.records:
-        looked_at += f", {found.records} records"
+        looked_at += f", {plural(found.records, 'record')}"
     console.print(f"build {escape(found.build_id)}: {looked_at}", soft_wrap=True)
     for what in found.unchecked:
         console.print(f"not checked: {escape(what)}", soft_wrap=True)
@@ -28,7 +29,7 @@ def show(found: Verified) -> None:
     for each in found.findings:
         more = f" and {len(each.uses) - USES_SHOWN} more" if each.uses[USES_SHOWN:] else ""
         table.add_row(
-            escape("\n".join(each.uses[:USES_SHOWN]) + more),
+            escape(f"{'record ' if each.kind == 'record' else ''}{', '.join(each.uses[:USES_SHOWN])}{more}"),
             f"[red]{each.problem}[/red]",
             _digest(each.expected),
             _digest(each.found) or "–",

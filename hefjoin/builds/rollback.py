@@ -35,9 +35,11 @@ def provider_of(store: Store, name: str, asked: Provider | None = None) -> Provi
         return asked or found[0]
     if asked is None and found:
         raise InputError(f"{name} in {store.uri} has builds of both compilers; say which with --sdk dfc or emulator")
+    if found:
+        raise InputError(f"{name} in {store.uri} has builds by the {found[0]} only; leave --sdk {asked} out")
     names = sorted({key.split("/")[2] for key in store.list_records("builds") if key.count("/") == 3})
     there = f"it has {', '.join(names[:SHOWN])}{' and others' if names[SHOWN:] else ''}" if names else "it has none"
-    raise InputError(f"{store.uri} has no builds of the name {name!r}{f' by the {asked}' if asked else ''}; {there}")
+    raise InputError(f"{store.uri} has no builds of the name {name!r}; {there}")
 
 
 def standing(row: list[Published]) -> list[str]:
@@ -77,7 +79,7 @@ def roll_back(
     row = read_row(store, provider, name)
     wanted = _chosen(store, name, provider, to) if to else _before(row, name)
     _require_promoted(store, row, current, wanted)
-    if findings := verify(store, wanted, on_hashed).findings:
+    if findings := [each for each in verify(store, wanted, on_hashed).findings if each.kind == "artifact"]:
         raise StoreError(
             f"build {wanted.build_id} is not whole: {findings[0].uses[0]} is {findings[0].problem}"
             f"{f', and {len(findings) - 1} more' if findings[1:] else ''}. `hefjoin verify {wanted.build_id}` lists "

@@ -25,8 +25,9 @@ OnHashed = Callable[[int, int], None]
 class Finding(Record):
     """Something that is not as the build left it."""
 
+    kind: Literal["artifact", "record"]
     uses: tuple[str, ...]
-    """What it is for: its paths in the manifest, `quantized.har`; or `manifest`, `report`, `hef`, `record`."""
+    """What it is for: its paths in the manifest (`quantized.har`), or `manifest`, `report`, `hef`; a record's key."""
     uri: str
     problem: Literal["missing", "damaged"]
     expected: str
@@ -73,7 +74,7 @@ def verify(store: Store, published: Published, on_hashed: OnHashed | None = None
         unchecked = ("what the manifest names, because the manifest is lost",)
     else:
         named |= dict(named_refs(manifest))
-        records += [f"reuse/{run.stage}/{run.key}" for run in manifest.stages]
+        records += dict.fromkeys(f"reuse/{run.stage}/{run.key}" for run in manifest.stages)
     uses: dict[Ref, list[str]] = {}
     for path, ref in named.items():
         uses.setdefault(ref.model_copy(update={"uri": ""}), []).append(path)
@@ -137,6 +138,7 @@ def _finding(store: Store, ref: Ref, uses: list[str]) -> Finding | None:
                 raise
             stages = tuple(dict.fromkeys(stage for use in uses if (stage := stage_of(use))))
             return Finding(
+                kind="artifact",
                 uses=tuple(uses),
                 uri=error.uri,
                 problem="missing" if error.reason == "missing" else "damaged",
@@ -153,7 +155,9 @@ def _file_finding(use: str, path: Path, ref: Ref) -> Finding | None:
     if found == ref.sha256:
         return None
     problem: Literal["missing", "damaged"] = "damaged" if found else "missing"
-    return Finding(uses=(use,), uri=str(path), problem=problem, expected=ref.sha256, found=found, stages=())
+    return Finding(
+        kind="artifact", uses=(use,), uri=str(path), problem=problem, expected=ref.sha256, found=found, stages=()
+    )
 
 
 def stage_of(path: str) -> str:
@@ -196,7 +200,8 @@ def _damaged_records(store: Store, keys: list[str]) -> Iterator[Finding]:
                 raise
             stage = key.split("/")[1] if key.startswith("reuse/") else PUBLISH
             yield Finding(
-                uses=(f"record {key}",),
+                kind="record",
+                uses=(key,),
                 uri=error.uri,
                 problem="damaged",
                 expected="a record that carries its own digest",
