@@ -51,6 +51,27 @@ def latest_build(store: Store, provider: Provider, name: str) -> Before | None:
         return None
 
 
+def repeated_build(store: Store, before: Before, manifest: Manifest) -> Before | None:
+    """Return the build that a new one repeats: the latest, or one that was taken back for it; None where neither.
+
+    Args:
+        store: Where builds are.
+        before: The latest build of the name.
+        manifest: The new build.
+    """
+    if manifest.repeats(before.manifest):
+        return before
+    for build_id in before.published.took_back:
+        try:
+            published = read(store, f"{builds_key(manifest.sdk.provider, manifest.spec.name)}/{build_id}")
+            taken = Before(published=published, manifest=read_manifest(store, published)) if published else None
+        except (InputError, StoreError):
+            continue  # what cannot be read is not repeated: it is made and published anew
+        if taken is not None and manifest.repeats(taken.manifest):
+            return taken
+    return None
+
+
 def find_manifest(build: str, store: Store) -> Manifest:
     """Return the manifest of a build.
 

@@ -11,6 +11,8 @@ from jsonschema import Draft202012Validator
 
 from flows.build import Build, join_and_compile
 from hefjoin.builds.history import history
+from hefjoin.builds.rollback import roll_back
+from hefjoin.builds.rows import latest
 from hefjoin.builds.schema import json_schema
 from hefjoin.builds.verify import verify
 from hefjoin.errors import JoinError
@@ -176,6 +178,15 @@ class TestChanged:
         assert "networks[1][1].har.sha256" in reasons["join"]
         assert reasons["parse left"].startswith("same inputs as on ")
         assert changed.runs["parse right"].state.message == reasons["parse right"]
+
+
+def test_a_rollback_is_not_undone_by_building_the_same_again(folder: Path, first: Ran, changed: Ran) -> None:
+    store = open_store(str(folder / "store"))
+    _, record = roll_back(store, "tiny", "emulator")
+    assert record.build_id == first.build.manifest.build_id
+    again = build(folder, tasks=len(RUNS) - 1)
+    assert again.build.manifest == changed.build.manifest
+    assert latest(store, "emulator", "tiny") == record
 
 
 def test_models_that_may_not_share_an_input_stop_the_flow_at_once(tmp_path: Path, monkeypatch: Any) -> None:
