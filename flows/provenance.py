@@ -1,22 +1,20 @@
-"""What a manifest says of its surroundings: the machine, the versions, the build before."""
+"""What a manifest says of its surroundings: the machine and the versions."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
-import tempfile
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
-from pydantic import ValidationError
-
-from hefjoin.artifacts import Record
+from hefjoin.artifacts import file_sha256
 from hefjoin.devices.emulated import cpu_name
-from hefjoin.manifest import Machine, Manifest, Published
-from hefjoin.stages.publish import latest
-from hefjoin.stores import Store
+from hefjoin.manifest import Machine
 
-PACKAGES = ("hefjoin", "numpy", "onnx", "onnxruntime", "prefect", "pydantic")
+PACKAGES = ("hefjoin", "numpy", "onnx", "onnxruntime", "pillow", "prefect", "protobuf", "pydantic")
+ROOT = Path(__file__).resolve().parents[1]
 
 
 def machine() -> Machine:
@@ -31,26 +29,11 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
 
 
-class Before(Record):
-    """The latest build of a name, before this one."""
-
-    published: Published
-    manifest: Manifest
-
-    @property
-    def keys(self) -> dict[str, str]:
-        """The key of each stage, by the stage's title."""
-        return {f"{run.stage} {run.subject}".rstrip(): run.key for run in self.manifest.stages}
-
-
-def latest_build(store: Store, provider: str, name: str) -> Before | None:
-    """Return the latest build of a name, or None where there is none or it cannot be read any more."""
-    published = latest(store, provider, name)
-    if published is None or not (store.has(published.manifest) and store.is_intact(published.report)):
-        return None
-    with tempfile.TemporaryDirectory() as folder:
-        path = store.get(published.manifest, Path(folder) / "manifest.json")
-        try:
-            return Before(published=published, manifest=Manifest.model_validate_json(path.read_bytes()))
-        except ValidationError:  # written by another version of hefjoin
-            return None
+@cache
+def code_sha256() -> str:
+    """Return a digest of all files of hefjoin itself, by their names and content."""
+    digest = hashlib.sha256()
+    paths = (path for folder in ("flows", "hefjoin", "tasks") for path in (ROOT / folder).rglob("*") if path.is_file())
+    for path in sorted(path for path in paths if "__pycache__" not in path.parts):
+        digest.update(f"{path.relative_to(ROOT)}\0{file_sha256(path)}\n".encode())
+    return digest.hexdigest()

@@ -2,7 +2,10 @@
 
 from prefect import State, task
 
-from hefjoin.manifest import Compiled, JoinCheck, Measured, Quantized
+from hefjoin.results.checked import JoinCheck
+from hefjoin.results.compiled import Compiled
+from hefjoin.results.measured import Measured
+from hefjoin.results.quantized import Quantized
 from hefjoin.spec import BuildSpec
 from hefjoin.stages.benchmark import Benchmark
 from hefjoin.stages.contract import Outcome

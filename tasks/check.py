@@ -2,7 +2,9 @@
 
 from prefect import State, task
 
-from hefjoin.manifest import Fetched, JoinCheck, Network
+from hefjoin.results.checked import JoinCheck
+from hefjoin.results.networks import Network
+from hefjoin.results.sources import Fetched
 from hefjoin.spec import BuildSpec
 from hefjoin.stages.check import Check
 from hefjoin.stages.contract import Outcome

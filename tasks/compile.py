@@ -2,7 +2,10 @@
 
 from prefect import State, task
 
-from hefjoin.manifest import Compiled, JoinCheck, Joined, Quantized
+from hefjoin.results.checked import JoinCheck
+from hefjoin.results.compiled import Compiled
+from hefjoin.results.networks import Joined
+from hefjoin.results.quantized import Quantized
 from hefjoin.spec import BuildSpec
 from hefjoin.stages.compile import Compile
 from hefjoin.stages.contract import Outcome

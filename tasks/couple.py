@@ -2,7 +2,9 @@
 
 from prefect import State, task
 
-from hefjoin.manifest import Coupled, JoinCheck, Joined, Network, Repaired
+from hefjoin.results.checked import JoinCheck
+from hefjoin.results.networks import Joined, Network
+from hefjoin.results.quantized import Coupled, Repaired
 from hefjoin.spec import BuildSpec
 from hefjoin.stages.contract import Outcome
 from hefjoin.stages.couple import Couple

@@ -2,7 +2,7 @@
 
 from prefect import task
 
-from hefjoin.manifest import Fetched
+from hefjoin.results.sources import Fetched
 from hefjoin.spec import BuildSpec
 from hefjoin.stages import fetch as stage
 from hefjoin.stores import open_store

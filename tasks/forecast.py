@@ -2,7 +2,8 @@
 
 from prefect import State, task
 
-from hefjoin.manifest import Forecast, Network
+from hefjoin.results.checked import Forecast
+from hefjoin.results.networks import Network
 from hefjoin.spec import BuildSpec
 from hefjoin.stages.contract import Outcome
 from hefjoin.stages.forecast import ForecastStage

@@ -2,7 +2,8 @@
 
 from prefect import State, task
 
-from hefjoin.manifest import JoinCheck, Joined, Network
+from hefjoin.results.checked import JoinCheck
+from hefjoin.results.networks import Joined, Network
 from hefjoin.spec import BuildSpec
 from hefjoin.stages.contract import Outcome
 from hefjoin.stages.join import Join

@@ -2,7 +2,8 @@
 
 from prefect import State, task
 
-from hefjoin.manifest import Fetched, Network
+from hefjoin.results.networks import Network
+from hefjoin.results.sources import Fetched
 from hefjoin.spec import BuildSpec, ModelSpec
 from hefjoin.stages.contract import Outcome
 from hefjoin.stages.parse import Parse

@@ -2,7 +2,9 @@
 
 from prefect import State, task
 
-from hefjoin.manifest import JoinCheck, Joined, Quantized
+from hefjoin.results.checked import JoinCheck
+from hefjoin.results.networks import Joined
+from hefjoin.results.quantized import Quantized
 from hefjoin.spec import BuildSpec
 from hefjoin.stages.contract import Outcome
 from hefjoin.stages.quantize import Quantize

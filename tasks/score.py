@@ -2,7 +2,10 @@
 
 from prefect import State, task
 
-from hefjoin.manifest import JoinCheck, Joined, Measured, Quantized
+from hefjoin.results.checked import JoinCheck
+from hefjoin.results.measured import Measured
+from hefjoin.results.networks import Joined
+from hefjoin.results.quantized import Quantized
 from hefjoin.scores import Scored
 from hefjoin.spec import BuildSpec
 from hefjoin.stages.contract import Outcome

@@ -11,44 +11,25 @@ import numpy as np
 from hefjoin.artifacts import Ref
 from hefjoin.calibration import Health
 from hefjoin.forecast.fit import forecast_fit
-from hefjoin.manifest import (
-    Attempt,
-    BatchMeasurement,
-    ClusterUse,
-    Compiled,
+from hefjoin.manifest import Gate, Machine, Manifest, StageRun
+from hefjoin.report import maps
+from hefjoin.results.checked import Forecast, FpsForecast, Frames, JoinCheck
+from hefjoin.results.compiled import Attempt, ClusterUse, Compiled, Deployment, HefStream, Utilization
+from hefjoin.results.measured import BatchMeasurement, Measured, Range
+from hefjoin.results.networks import Equality, Joined, LayerView, Network, Tensor
+from hefjoin.results.quantized import (
     Coupled,
     Coupling,
-    Deployment,
-    Equality,
-    Fetched,
-    Forecast,
-    FpsForecast,
-    Frames,
-    FrameSource,
-    Gate,
-    HefStream,
     Held,
-    JoinCheck,
-    Joined,
     LayerNoise,
-    LayerView,
-    Machine,
-    Manifest,
-    Measured,
     Mend,
     ModelAccuracy,
-    Network,
     OutputAccuracy,
     Quantized,
-    Range,
     Repair,
     RepairRound,
-    Sdk,
-    StageRun,
-    Tensor,
-    Utilization,
 )
-from hefjoin.report import maps
+from hefjoin.results.sources import Fetched, FrameSource, Sdk
 from hefjoin.scores import Difference, ModelScores, Scored, StageScore
 from hefjoin.spec import validate_spec
 
@@ -108,6 +89,7 @@ def make_manifest(
     records: dict[str, Any] = {
         "build_id": "20251123-071400-3f9a",
         "created_at": "2025-11-23T07:14:00Z",
+        "seconds": 101.3,
         "sdk": Sdk(provider="emulator", version="0.1.0+5c1e"),
         "spec": make_spec(MODELS),
         "fetched": Fetched(
@@ -198,6 +180,7 @@ def make_manifest(
         "stages": _stages(models),
         "machine": Machine(host="builder-1", platform="Linux-6.1-x86_64", cpu="AMD EPYC 7R13", cores=2),
         "versions": {"hefjoin": "0.1.0", "numpy": "2.3.1", "onnx": "1.23.0", "onnxruntime": "1.32.0"},
+        "code_sha256": "c" * 64,
         "parent": "20251122-101500-11aa",
     }
     return Manifest(**{**records, **changes})
@@ -370,7 +353,7 @@ def failed_manifest() -> Manifest:
     return make_manifest(
         gates=(
             Gate(name="SNR of resnet_a", wanted="≥ 30 dB", found="31.2 dB", verdict="passed"),
-            Gate(name="SNR of resnet_b", wanted="≥ 30 dB", found="29.2 dB", verdict="failed"),
+            Gate(name="SNR of resnet_b", wanted="≥ 30 dB", found="29.2 dB", verdict="failed", missed="0.8 dB below 30"),
         )
     )
 

@@ -12,7 +12,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from hefjoin.manifest import Measured
+from hefjoin.results.measured import Measured
 from hefjoin.spec import DeviceKind
 
 Array = npt.NDArray[np.float32]

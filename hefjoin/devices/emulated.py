@@ -20,7 +20,7 @@ from hefjoin.devices.frames import Array, dequantized, input_frames
 from hefjoin.devices.rounds import summary
 from hefjoin.errors import DeviceError
 from hefjoin.formats import hef as hef_file
-from hefjoin.manifest import BatchMeasurement, Measured
+from hefjoin.results.measured import BatchMeasurement, Measured
 from hefjoin.sessions import open_session
 
 ROUND_SECONDS = 0.25

@@ -36,7 +36,7 @@ from hefjoin.devices.sensors import Sensors
 from hefjoin.errors import DeviceError
 from hefjoin.folders import work_folder
 from hefjoin.formats.hef import Hef
-from hefjoin.manifest import BatchMeasurement, Measured
+from hefjoin.results.measured import BatchMeasurement, Measured
 
 PACKAGE, DISTRIBUTION = "hailo_platform", "hailort"
 ROUND_SECONDS = 0.25

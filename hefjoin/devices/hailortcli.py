@@ -26,7 +26,7 @@ from hefjoin.devices.hailortcli_program import Program
 from hefjoin.devices.rounds import summary
 from hefjoin.errors import DeviceError, ToolchainError
 from hefjoin.formats.hef import Hef
-from hefjoin.manifest import BatchMeasurement, Measured, Range
+from hefjoin.results.measured import BatchMeasurement, Measured, Range
 
 Row = TypeVar("Row", output.Run, output.Summary)
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from hefjoin.manifest import BatchMeasurement
+from hefjoin.results.measured import BatchMeasurement
 
 RESAMPLES = 2000
 CONFIDENCE_PERCENT = (2.5, 97.5)

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Self, TypeVar
 
-from hefjoin.manifest import Range
+from hefjoin.results.measured import Range
 
 SAMPLE_SECONDS = 0.6
 """A little more than the 563 ms after which the power sensor has a new value: 2 · 1100 µs · 256, HailoRT's defaults."""

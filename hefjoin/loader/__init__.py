@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from hefjoin.manifest import HefStream, Manifest
+    from hefjoin.manifest import Manifest
+    from hefjoin.results.compiled import HefStream
 
 NMS_ORDERS = ("HAILO NMS BY CLASS",)
 """Outputs that HailoRT holds as lists of boxes and hands out as an array only when asked to."""

@@ -13,8 +13,8 @@ from itertools import pairwise
 
 from markupsafe import Markup
 
-from hefjoin.manifest import Joined, LayerView, Tensor
 from hefjoin.report import words
+from hefjoin.results.networks import Joined, LayerView, Tensor
 
 MOST_RUNS = 16
 LONGEST_PATTERN = 6

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from hefjoin.forecast.fit import Fit
-from hefjoin.manifest import LayerNoise, Manifest, Mend, Repair
+from hefjoin.manifest import Manifest
 from hefjoin.report import plots, words
+from hefjoin.results.quantized import LayerNoise, Mend, Repair
 
 SPAN_DB = 50.0
 """That an axis shows at most."""

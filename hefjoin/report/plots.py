@@ -20,8 +20,9 @@ from markupsafe import Markup
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
-from hefjoin.manifest import BatchMeasurement, LayerNoise, OutputAccuracy
 from hefjoin.report import words
+from hefjoin.results.measured import BatchMeasurement
+from hefjoin.results.quantized import LayerNoise, OutputAccuracy
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -13,19 +13,12 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from hefjoin.forecast.fit import Fit
-    from hefjoin.manifest import (
-        Attempt,
-        Compiled,
-        Forecast,
-        Gate,
-        Manifest,
-        Measured,
-        ModelAccuracy,
-        OutputAccuracy,
-        Range,
-        Repair,
-    )
+    from hefjoin.manifest import Gate, Manifest
     from hefjoin.metrics.metric import MetricKind
+    from hefjoin.results.checked import Forecast
+    from hefjoin.results.compiled import Attempt, Compiled
+    from hefjoin.results.measured import Measured, Range
+    from hefjoin.results.quantized import ModelAccuracy, OutputAccuracy, Repair
     from hefjoin.scores import AccuracyStage, Difference, ModelScores
 
 THIN = "\u202f"
@@ -37,11 +30,6 @@ EXACT_DB = 120.0
 def sourced(text: str, source: str) -> str:
     """Return a figure with the word that says where it comes from."""
     return f"{text} ({source})" if source else text
-
-
-def quality_source(manifest: Manifest) -> str:
-    """Return who computed the quantized network's outputs: `emulator`, or `DFC` for the vendor's simulation."""
-    return "emulator" if manifest.sdk.provider == "emulator" else "DFC"
 
 
 def significant(value: float, digits: int = 3) -> str:
@@ -288,8 +276,9 @@ def metric_text(metric: str) -> str:
 
 
 def gate_found_text(manifest: Manifest, gate: Gate) -> str:
-    """Return what a gate found; a figure gets its source."""
+    """Return what a gate found, and by how much it missed; a figure gets its source."""
     if not any(letter.isdigit() for letter in gate.found):
         return gate.found
     is_measured = "FPS" in gate.found or gate.name.endswith("on the device")
-    return sourced(gate.found, manifest.measured.source if is_measured else quality_source(manifest))
+    found = sourced(gate.found, manifest.measured.source if is_measured else manifest.quality_source)
+    return f"{found}, {gate.missed}" if gate.missed else found

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
-from hefjoin.manifest import ClusterUse, Utilization
+from hefjoin.results.compiled import ClusterUse, Utilization
 
 
 class Progress(NamedTuple):

@@ -21,7 +21,7 @@ from typing import Literal
 from hefjoin.artifacts import Record
 from hefjoin.compatibility import is_in, table
 from hefjoin.errors import ToolchainError
-from hefjoin.manifest import Sdk
+from hefjoin.results.sources import Sdk
 
 Choice = Literal["auto", "dfc", "emulator"]
 

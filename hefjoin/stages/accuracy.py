@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hefjoin.manifest import ModelAccuracy, OutputAccuracy
+from hefjoin.results.quantized import ModelAccuracy, OutputAccuracy
 
 Array = npt.NDArray[Any]
 MASK_THRESHOLD = 0.5

@@ -15,7 +15,8 @@ from pydantic import Field
 from hefjoin.artifacts import Record, Ref
 from hefjoin.errors import CompileError, FitError, ToolchainError
 from hefjoin.formats import hef as hef_file
-from hefjoin.manifest import Attempt, Sdk, Utilization
+from hefjoin.results.compiled import Attempt, Utilization
+from hefjoin.results.sources import Sdk
 from hefjoin.sdk import log as sdk_log
 from hefjoin.sdk.process import run_step
 from hefjoin.stages.contract import Stage, Workplace

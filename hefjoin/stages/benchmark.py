@@ -15,7 +15,10 @@ from hefjoin.artifacts import Ref
 from hefjoin.devices import guard, hailort, open_device
 from hefjoin.devices.emulated import cpu_name
 from hefjoin.errors import DeviceError
-from hefjoin.manifest import Compiled, Frames, JoinCheck, Measured, Quantized
+from hefjoin.results.checked import Frames, JoinCheck
+from hefjoin.results.compiled import Compiled
+from hefjoin.results.measured import Measured
+from hefjoin.results.quantized import Quantized
 from hefjoin.sdk.log import Progress
 from hefjoin.spec import BuildSpec, DeviceKind
 from hefjoin.stages.accuracy import model_accuracy

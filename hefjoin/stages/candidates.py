@@ -11,7 +11,9 @@ from typing import Self
 from hefjoin.artifacts import Record
 from hefjoin.forecast.fit import Fit, chip_facts, counted_parameters, forecast_fit
 from hefjoin.forecast.noise import Snr, shares
-from hefjoin.manifest import JoinCheck, Joined, LayerView, Mend, Quantized
+from hefjoin.results.checked import JoinCheck
+from hefjoin.results.networks import Joined, LayerView
+from hefjoin.results.quantized import Mend, Quantized
 from hefjoin.spec import BuildSpec, HwArch
 from hefjoin.stages.precision import WIDE_ACTIVATIONS, precision_line, precisions
 from hefjoin.stages.script import assemble, own_scripts

@@ -13,8 +13,10 @@ from hefjoin.calibration import open_frames, set_sha256, write_npy
 from hefjoin.errors import CalibrationError, Disagreement, InputError, JoinError, Problem, SpecError
 from hefjoin.formats.preprocessing import Split, normalization, split
 from hefjoin.labels import Judge, write_labels
-from hefjoin.manifest import Fetched, Frames, FrameSource, JoinCheck, Labels, Network
 from hefjoin.metrics.metric import metric
+from hefjoin.results.checked import Frames, JoinCheck, Labels
+from hefjoin.results.networks import Network
+from hefjoin.results.sources import Fetched, FrameSource
 from hefjoin.spec import BuildSpec, Color, counted
 from hefjoin.stages.contract import Stage, Workplace
 

@@ -16,7 +16,11 @@ from pydantic import ValidationError
 from hefjoin.artifacts import Record, Ref, canonical_json
 from hefjoin.errors import CompileError, FitError, InputError, StoreError, ToolchainError
 from hefjoin.formats import hef as hef_file
-from hefjoin.manifest import Attempt, Compiled, JoinCheck, Joined, Network, Quantized, Sdk
+from hefjoin.results.checked import JoinCheck
+from hefjoin.results.compiled import Attempt, Compiled
+from hefjoin.results.networks import Joined, Network
+from hefjoin.results.quantized import Quantized
+from hefjoin.results.sources import Sdk
 from hefjoin.sdk.failures import LIMITS
 from hefjoin.spec import BuildSpec, HwArch
 from hefjoin.stages.attempt import Tried, Try

@@ -27,7 +27,7 @@ from uuid import uuid4
 
 from pydantic import ValidationError
 
-from hefjoin.artifacts import Record, Ref, canonical_json
+from hefjoin.artifacts import Record, by_content, canonical_json, leaves, refs
 from hefjoin.errors import StoreError
 from hefjoin.manifest import StageRun
 from hefjoin.sdk.log import Progress
@@ -230,37 +230,3 @@ def _stage_run(stage: Stage[Any], seconds: float, reason: str, *, is_reused: boo
     return StageRun(
         stage=stage.stage, subject=stage.subject, key=stage.key, seconds=seconds, is_reused=is_reused, reason=reason
     )
-
-
-def by_content(value: Any) -> Any:
-    """Return JSON in which everything that has a digest is known by it and not by where it lies."""
-    if isinstance(value, dict):
-        kept = {name: by_content(item) for name, item in value.items()}
-        if "sha256" in kept:
-            kept.pop("uri", None)
-        return kept
-    return [by_content(item) for item in value] if isinstance(value, list) else value
-
-
-def leaves(value: Any, path: str = "") -> dict[str, Any]:
-    """Return the plain values of nested JSON by their path: `model.mean[0]`."""
-    if isinstance(value, dict):
-        return {k: v for name, item in value.items() for k, v in leaves(item, f"{path}.{name}".lstrip(".")).items()}
-    if isinstance(value, list):
-        return {k: v for index, item in enumerate(value) for k, v in leaves(item, f"{path}[{index}]").items()}
-    return {path: value}
-
-
-def refs(value: object) -> Iterator[Ref]:
-    """Yield every artifact that a record names."""
-    if isinstance(value, Ref):
-        yield value
-    elif isinstance(value, Record):
-        for name in type(value).model_fields:
-            yield from refs(getattr(value, name))
-    elif isinstance(value, dict):
-        for item in value.values():
-            yield from refs(item)
-    elif isinstance(value, list | tuple):
-        for item in value:
-            yield from refs(item)

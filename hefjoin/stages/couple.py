@@ -18,7 +18,10 @@ import numpy.typing as npt
 from hefjoin.formats.model_script import Command, layers, parse
 from hefjoin.formats.model_script_commands import COMMANDS
 from hefjoin.formats.model_script_files import named_file
-from hefjoin.manifest import Coupled, Coupling, JoinCheck, Joined, Network, Provider, Quantized, Repair, Repaired
+from hefjoin.results.checked import JoinCheck
+from hefjoin.results.networks import Joined, Network
+from hefjoin.results.quantized import Coupled, Coupling, Quantized, Repair, Repaired
+from hefjoin.results.sources import Provider
 from hefjoin.spec import BuildSpec
 from hefjoin.stages.contract import Stage, Workplace, perform
 from hefjoin.stages.quantize import Quantize

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from hefjoin.compatibility import table
 from hefjoin.formats.hef import Hef, Stream
-from hefjoin.manifest import Deployment, HefStream, Joined
+from hefjoin.results.compiled import Deployment, HefStream
+from hefjoin.results.networks import Joined
 from hefjoin.spec import HwArch
 
 

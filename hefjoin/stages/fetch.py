@@ -11,7 +11,7 @@ from pathlib import Path
 from hefjoin.calibration import set_sha256
 from hefjoin.errors import InputError, Problem, SpecError
 from hefjoin.formats import onnx_file, onnx_weights
-from hefjoin.manifest import Fetched, FrameSource
+from hefjoin.results.sources import Fetched, FrameSource
 from hefjoin.spec import BuildSpec
 from hefjoin.stores import Store
 

@@ -7,7 +7,8 @@ from typing import ClassVar
 
 from hefjoin.forecast.fit import forecast_fit
 from hefjoin.forecast.fps import forecast_fps, outside_fit
-from hefjoin.manifest import Forecast, FpsForecast, Network
+from hefjoin.results.checked import Forecast, FpsForecast
+from hefjoin.results.networks import Network
 from hefjoin.spec import HwArch
 from hefjoin.stages.contract import Stage, Workplace
 

@@ -10,7 +10,9 @@ import numpy as np
 
 from hefjoin.artifacts import Ref
 from hefjoin.errors import CompileError, InputError, JoinError
-from hefjoin.manifest import Equality, JoinCheck, Joined, Network, Sdk
+from hefjoin.results.checked import JoinCheck
+from hefjoin.results.networks import Equality, Joined, Network
+from hefjoin.results.sources import Sdk
 from hefjoin.sdk.process import run_step
 from hefjoin.spec import BuildSpec
 from hefjoin.stages.contract import Stage, Workplace

@@ -8,7 +8,7 @@ from pathlib import Path
 from hefjoin.artifacts import Ref
 from hefjoin.formats import har as har_file
 from hefjoin.formats.har_layers import HarLayer, fused_additions
-from hefjoin.manifest import LayerView, Network, Tensor
+from hefjoin.results.networks import LayerView, Network, Tensor
 
 PASSIVE = ("input_layer", "output_layer", "const_input", "format_conversion")
 

@@ -13,7 +13,8 @@ from hefjoin.artifacts import Ref
 from hefjoin.errors import InputError, Problem, SpecError
 from hefjoin.formats import onnx_file
 from hefjoin.formats.preprocessing import Preprocessing, prepare, split
-from hefjoin.manifest import Network, Sdk
+from hefjoin.results.networks import Network
+from hefjoin.results.sources import Sdk
 from hefjoin.sdk.process import run_step
 from hefjoin.spec import BuildSpec, HwArch, ModelSpec
 from hefjoin.stages.contract import Stage, Workplace

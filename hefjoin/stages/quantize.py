@@ -10,7 +10,10 @@ from pydantic import Field
 
 from hefjoin.artifacts import Ref
 from hefjoin.errors import CompileError, InputError
-from hefjoin.manifest import Frames, JoinCheck, Joined, LayerNoise, ModelAccuracy, OutputAccuracy, Quantized, Sdk
+from hefjoin.results.checked import Frames, JoinCheck
+from hefjoin.results.networks import Joined
+from hefjoin.results.quantized import LayerNoise, ModelAccuracy, OutputAccuracy, Quantized
+from hefjoin.results.sources import Sdk
 from hefjoin.sdk import log as sdk_log
 from hefjoin.sdk.process import run_step
 from hefjoin.spec import BuildSpec

@@ -15,7 +15,9 @@ from typing import ClassVar, Self
 from hefjoin.errors import CompileError
 from hefjoin.forecast.fit import Fit
 from hefjoin.forecast.noise import noise_to_signal, worth_raising
-from hefjoin.manifest import Held, JoinCheck, Joined, Quantized, Repair, Repaired, RepairRound
+from hefjoin.results.checked import JoinCheck
+from hefjoin.results.networks import Joined
+from hefjoin.results.quantized import Held, Quantized, Repair, Repaired, RepairRound
 from hefjoin.spec import BuildSpec
 from hefjoin.stages.candidates import LEAST_SHARE, Candidates
 from hefjoin.stages.contract import Stage, Workplace, perform

@@ -11,9 +11,12 @@ import numpy.typing as npt
 
 from hefjoin.artifacts import Record, Ref
 from hefjoin.errors import CompileError, InputError, Problem, SpecError
-from hefjoin.manifest import JoinCheck, Joined, Measured, Quantized
 from hefjoin.metrics import own, paired
 from hefjoin.metrics.metric import Metric, MetricKind, metric
+from hefjoin.results.checked import JoinCheck
+from hefjoin.results.measured import Measured
+from hefjoin.results.networks import Joined
+from hefjoin.results.quantized import Quantized
 from hefjoin.scores import AccuracyStage, Difference, ModelScores, Scored, StageScore
 from hefjoin.spec import BuildSpec
 from hefjoin.stages.benchmark import NOT_MEASURED

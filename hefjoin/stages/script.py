@@ -15,7 +15,8 @@ from hefjoin.formats.model_script import Command, Script, layers, merge, parse, 
 from hefjoin.formats.model_script_commands import COMMANDS
 from hefjoin.formats.model_script_files import config_layers, named_file, read_config, scoped_config, with_files
 from hefjoin.formats.model_script_parts import part_of
-from hefjoin.manifest import JoinCheck, Joined, Network
+from hefjoin.results.checked import JoinCheck
+from hefjoin.results.networks import Joined, Network
 from hefjoin.spec import BuildSpec
 
 REPLACE_OUTPUTS = ("nms_postprocess", "logits_layer")

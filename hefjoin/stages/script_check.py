@@ -14,7 +14,8 @@ from hefjoin.errors import InputError, Problem, SpecError
 from hefjoin.formats.model_script import Command, Glob, Script, layers, merge, nearest, parse
 from hefjoin.formats.model_script_commands import COMMANDS, EMULATED_DETECTORS
 from hefjoin.formats.model_script_files import config_layers, named_file, read_config
-from hefjoin.manifest import Network, Provider
+from hefjoin.results.networks import Network
+from hefjoin.results.sources import Provider
 from hefjoin.spec import BuildSpec
 from hefjoin.stages.ladder import ladder
 from hefjoin.stages.script import (

@@ -2,13 +2,14 @@
 
 The one rule: what can be seen under its final name is whole. An artifact is
 `objects/sha256/<first two digits>/<sha256>.<media>`, a record is `<key>.json`, both below the store's URI,
-in a local folder and in S3 alike. Nothing that is read is trusted before its digest was computed.
+in a local folder and in S3 alike. Nothing that is read is trusted before its digest was computed: a Ref has an
+artifact's, a record carries its own.
 
 Errors of the operating system and of boto3 become `StoreError` here and nowhere else. `StoreError.reason` is
 
 | reason | meaning | transient |
 |---|---|---|
-| `missing`, `damaged` | the artifact is not there; its bytes are not what its digest says | no |
+| `missing`, `damaged` | it is not there; its bytes are not what its digest says | no |
 | `changed` | the source was written to while it was being stored | no |
 | `full`, `permission`, `path` | no space; not allowed; a part of the path is a file, or too long | no |
 | `credentials`, `clock`, `bucket`, `settings` | S3: key refused; clock off; no such bucket; wrong set-up | no |
@@ -20,23 +21,26 @@ Errors of the operating system and of boto3 become `StoreError` here and nowhere
 from __future__ import annotations
 
 import errno
-import json
 import os
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import unquote
 from uuid import uuid4
 
-from hefjoin.artifacts import Ref, file_sha256, to_json
+from hefjoin.artifacts import Ref, file_sha256
 from hefjoin.errors import InputError, StoreError
+from hefjoin.stores.sealed import seal, unseal
+
+OBJECTS = "objects/sha256/"
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
 _KEY = re.compile(r"(?!objects(?:/|$))[A-Za-z0-9_][A-Za-z0-9._-]{0,199}(?:/[A-Za-z0-9_][A-Za-z0-9._-]{0,199})*")
 _MEDIA = re.compile(r"[a-z0-9]{1,32}(?:\.[a-z0-9]{1,32})*")
+_OBJECT = re.compile(rf"{OBJECTS}([0-9a-f]{{2}})/(\1[0-9a-f]{{62}})\.({_MEDIA.pattern})")
 
 _NOT_WRITABLE = ("permission", "Give this user the right to write there, or choose another place.")
 _NO_SPACE = ("full", "Free some space there, or choose another place.")
@@ -57,6 +61,28 @@ _OS_FAULTS = {
     errno.ESTALE: _UNAVAILABLE,
     errno.ETIMEDOUT: _UNAVAILABLE,
 }
+
+
+class Stored(NamedTuple):
+    """An artifact as it lies in a store, its bytes not read."""
+
+    name: str
+    """Where it lies, relative to the store: `objects/sha256/…`."""
+    sha256: str
+    media: str
+    size_bytes: int
+
+
+class Leftover(NamedTuple):
+    """What an upload that has not ended left so far: one that was killed, or one that still runs."""
+
+    name: str
+    """Local: the file, relative to the store. S3: the object that it would become."""
+    size_bytes: int
+    age_s: float
+    """Local: seconds since it was last written. S3: since it was begun, by the server's clock."""
+    upload_id: str = ""
+    """S3: what tells it from other uploads of the same object."""
 
 
 def open_store(uri: str) -> Store:
@@ -92,13 +118,14 @@ class Store(ABC):
     3. A call that fails leaves what was there before and nothing new.
 
     A key is one or more segments of letters, digits, `.`, `_` and `-`, joined by `/`, none of them starting
-    with `.` or `-`, the first not `objects`: `names/emulator/resnet-pair/000042`.
+    with `.` or `-`, the first not `objects`: `names/emulator/resnet-pair/000042`. A record is any JSON object without
+    a member `record_sha256`, which is the store's own.
     """
 
     uri: str
     """The store's own address, without a slash at its end."""
 
-    def put(self, path: Path, media: str) -> Ref:
+    def put(self, path: Path, media: str, announce: Callable[[Ref], None] | None = None) -> Ref:
         """Store a file and return its Ref; the same bytes and media give an equal Ref and are stored once.
 
         An object that is already there is read and hashed, not trusted: a damaged one is written anew.
@@ -106,6 +133,7 @@ class Store(ABC):
         Args:
             path: The file.
             media: What it is, as a suffix of lower-case letters and digits: `har`, `emulated.hef`.
+            announce: Called with the Ref before the store is looked at; what it raises ends the call.
 
         Raises:
             InputError: `media` is malformed.
@@ -118,6 +146,8 @@ class Store(ABC):
             sha256 = file_sha256(path)
         uri = f"{self.uri}/{object_name(sha256, media)}"
         ref = Ref(uri=uri, sha256=sha256, size_bytes=before.st_size, media=media)
+        if announce:
+            announce(ref)
         with self._errors(f"store {path} ({ref.size_bytes:,} bytes) in {self.uri}"):
             if not self._is_intact(ref):
                 self._add(path, ref, before)
@@ -151,6 +181,29 @@ class Store(ABC):
         with self._errors(f"verify {self._object_uri(ref)}"):
             return self._is_intact(ref)
 
+    def objects(self) -> Iterator[Stored]:
+        """Yield every artifact in the store, in no order, without reading their bytes."""
+        with self._errors(f"list the artifacts of {self.uri}"):
+            for name, size_bytes in self._files(OBJECTS):
+                if found := _OBJECT.fullmatch(name):
+                    yield Stored(name, sha256=found[2], media=found[3], size_bytes=size_bytes)
+
+    def remove_object(self, stored: Stored) -> None:
+        """Remove an artifact for good; nothing happens where it is gone already."""
+        name = object_name(stored.sha256, stored.media)
+        with self._errors(f"remove {self.uri}/{name}"):
+            self._remove(name)
+
+    def leftovers(self) -> list[Leftover]:
+        """Return what uploads left that have not ended, the oldest first; the young may still be running."""
+        with self._errors(f"list unfinished uploads to {self.uri}"):
+            return sorted(self._leftovers(), key=lambda leftover: -leftover.age_s)
+
+    def remove_leftover(self, leftover: Leftover) -> None:
+        """Remove all that an upload left; nothing happens where it is gone already."""
+        with self._errors(f"remove the unfinished upload {leftover.name} in {self.uri}"):
+            self._remove_leftover(leftover)
+
     def create_record(self, key: str, record: dict[str, Any]) -> bool:
         """Write a record under a key that has none; of all who race for it exactly one is told True.
 
@@ -159,38 +212,40 @@ class Store(ABC):
             StoreError: the store cannot be written, or cannot promise that exactly one wins.
         """
         with self._errors(f"create record {key} in {self.uri}"):
-            return self._create(_record_name(key), to_json(record).encode())
+            return self._create(_record_name(key), seal(record))
 
     def replace_record(self, key: str, record: dict[str, Any]) -> None:
         """Write a record whether or not there is one, at once: readers see the old or the new, whole."""
         with self._errors(f"replace record {key} in {self.uri}"):
-            self._replace(_record_name(key), to_json(record).encode())
+            self._replace(_record_name(key), seal(record))
 
     def read_record(self, key: str) -> dict[str, Any] | None:
         """Return the record under a key, or None.
 
         Raises:
-            StoreError: with reason `damaged` where what lies there is not a JSON object.
+            StoreError: with reason `damaged` where what lies there is not what hefjoin wrote, bit for bit.
         """
         with self._errors(f"read record {key} in {self.uri}"):
             body = self._read(_record_name(key))
         if body is None:
             return None
         try:
-            record = json.loads(body)
-        except ValueError:
-            record = None
-        if not isinstance(record, dict):
+            return unseal(body)
+        except ValueError as error:
             uri = f"{self.uri}/{key}.json"
-            message = f"{uri} ({len(body):,} bytes) is not a JSON object. Something else wrote it: remove it."
-            raise store_error(message, "damaged", uri)
-        return record
+            message = f"{uri} ({len(body):,} bytes) {error}. Remove it; a build writes its records anew."
+            raise store_error(message, "damaged", uri) from error
+
+    def remove_record(self, key: str) -> None:
+        """Remove the record under a key for good; nothing happens where there is none."""
+        with self._errors(f"remove record {key} in {self.uri}"):
+            self._remove(_record_name(key))
 
     def list_records(self, prefix: str) -> list[str]:
         """Return the keys of all records below the folder `prefix` (whole segments), sorted."""
         _record_name(prefix)
         with self._errors(f"list records {prefix} in {self.uri}"):
-            keys = [name.removesuffix(".json") for name in self._names(f"{prefix}/") if name.endswith(".json")]
+            keys = [name.removesuffix(".json") for name, _ in self._files(f"{prefix}/") if name.endswith(".json")]
         return sorted(key for key in keys if _KEY.fullmatch(key))
 
     def _object_uri(self, ref: Ref) -> str:
@@ -237,8 +292,18 @@ class Store(ABC):
     def _read(self, name: str) -> bytes | None: ...
 
     @abstractmethod
-    def _names(self, folder: str) -> Iterable[str]:
-        """Return the names, relative to the store, of all files below `folder`, which ends in a slash."""
+    def _files(self, folder: str) -> Iterable[tuple[str, int]]:
+        """Return name, relative to the store, and size of all files below `folder`, which ends in a slash."""
+
+    @abstractmethod
+    def _remove(self, name: str) -> None:
+        """Remove an object or record for good, if it is there."""
+
+    @abstractmethod
+    def _leftovers(self) -> Iterable[Leftover]: ...
+
+    @abstractmethod
+    def _remove_leftover(self, leftover: Leftover) -> None: ...
 
 
 def object_name(sha256: str, media: str) -> str:
@@ -250,7 +315,7 @@ def object_name(sha256: str, media: str) -> str:
     if not _MEDIA.fullmatch(media):
         message = f"a reference to {sha256} has the malformed media {media!r}. Build it again with --force."
         raise store_error(message, "refused", uri="")
-    return f"objects/sha256/{sha256[:2]}/{sha256}.{media}"
+    return f"{OBJECTS}{sha256[:2]}/{sha256}.{media}"
 
 
 def _record_name(key: str) -> str:

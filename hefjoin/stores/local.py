@@ -9,13 +9,15 @@ import errno
 import hashlib
 import os
 import shutil
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from hefjoin.artifacts import CHUNK_BYTES, Ref, file_sha256
-from hefjoin.stores import Store, changed, object_name, partial_file, store_error
+from hefjoin.stores import Leftover, Store, changed, object_name, partial_file, store_error
 
+_PARTIAL = ".partial/"
 _CANNOT_LINK = {errno.EXDEV, errno.EPERM, errno.EACCES, errno.EMLINK, errno.ENOTSUP, errno.EOPNOTSUPP}
 
 
@@ -85,17 +87,34 @@ class LocalStore(Store):
         except FileNotFoundError:
             return None
 
-    def _names(self, folder: str) -> Iterator[str]:
+    def _files(self, folder: str) -> Iterator[tuple[str, int]]:
         for parent, _, files in os.walk(self._root / folder, onerror=_raise_unless_missing):
             for file in files:
-                yield Path(parent, file).relative_to(self._root).as_posix()
+                path = Path(parent, file)
+                with suppress(FileNotFoundError):  # removed meanwhile
+                    yield path.relative_to(self._root).as_posix(), path.stat().st_size
+
+    def _remove(self, name: str) -> None:
+        path = self._root / name
+        with suppress(FileNotFoundError):
+            path.unlink()
+            _sync_folder(path.parent)
+
+    def _leftovers(self) -> Iterator[Leftover]:
+        for name, size_bytes in self._files(_PARTIAL):
+            with suppress(FileNotFoundError):  # renamed meanwhile
+                age_s = max(0.0, time.time() - (self._root / name).stat().st_mtime)
+                yield Leftover(name, size_bytes, age_s)
+
+    def _remove_leftover(self, leftover: Leftover) -> None:
+        self._remove(_PARTIAL + Path(leftover.name).name)
 
     def _object(self, ref: Ref) -> Path:
         return self._root / object_name(ref.sha256, ref.media)
 
     @contextmanager
     def _partial(self) -> Iterator[Path]:
-        folder = self._root / ".partial"
+        folder = self._root / _PARTIAL
         _make_folder(folder)
         with partial_file(folder) as partial:
             yield partial

@@ -11,6 +11,7 @@ import hashlib
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -18,9 +19,20 @@ from uuid import uuid4
 
 from hefjoin.artifacts import CHUNK_BYTES, Ref
 from hefjoin.errors import InputError
-from hefjoin.stores import Store, changed, missing, object_name, os_errors, partial_file, store_error
+from hefjoin.stores import (
+    OBJECTS,
+    Leftover,
+    Store,
+    changed,
+    missing,
+    object_name,
+    os_errors,
+    partial_file,
+    store_error,
+)
 
 CONNECT_SECONDS = 10
+ABORT_ATTEMPTS = 3
 TRANSFER_THREADS = 4
 TRANSFER_QUEUE_CHUNKS = 64
 """Chunks of 256 KiB that may wait for the disk: with four threads a transfer of any size takes about 30 MiB."""
@@ -29,7 +41,10 @@ _CREDENTIALS = (
     "credentials",
     "Check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN, or AWS_PROFILE.",
 )
-_PERMISSION = ("permission", "Allow this key s3:GetObject, s3:PutObject and s3:ListBucket on the bucket.")
+_PERMISSION = (
+    "permission",
+    "Allow this key on the bucket what docs/operations.md lists, first s3:GetObject, s3:PutObject and s3:ListBucket.",
+)
 _BUCKET = ("bucket", "Create the bucket, or correct its name in the URI.")
 _FULL = ("full", "Free some space on the server, or choose another store.")
 _UNSUPPORTED = (
@@ -115,20 +130,46 @@ class S3Store(Store):
         self._client.put_object(Bucket=self._bucket, Key=self._prefix + name, Body=body)
 
     def _read(self, name: str) -> bytes | None:
-        from botocore.exceptions import ClientError
-
-        try:
-            answer = self._client.get_object(Bucket=self._bucket, Key=self._prefix + name)
-        except ClientError as error:
-            if error.response["Error"]["Code"] == "NoSuchKey":
-                return None
-            raise
-        body: bytes = answer["Body"].read()
+        body: bytes | None = None
+        with _allowing("NoSuchKey"):
+            body = self._client.get_object(Bucket=self._bucket, Key=self._prefix + name)["Body"].read()
         return body
 
-    def _names(self, folder: str) -> Iterator[str]:
-        for key in _keys(self._client, self._bucket, self._prefix + folder):
-            yield key.removeprefix(self._prefix)
+    def _files(self, folder: str) -> Iterator[tuple[str, int]]:
+        for key, size_bytes in _objects(self._client, self._bucket, self._prefix + folder):
+            yield key.removeprefix(self._prefix), size_bytes
+
+    def _remove(self, name: str) -> None:
+        self._client.delete_object(Bucket=self._bucket, Key=self._prefix + name)
+
+    def _leftovers(self) -> Iterator[Leftover]:
+        """List multipart uploads of artifacts: nothing else is uploaded in parts, and others may share the bucket."""
+        pages = self._client.get_paginator("list_multipart_uploads")
+        for page in pages.paginate(Bucket=self._bucket, Prefix=self._prefix + OBJECTS):
+            now = parsedate_to_datetime(page["ResponseMetadata"]["HTTPHeaders"]["date"])
+            for upload in page.get("Uploads", []):
+                age_s = max(0.0, (now - upload["Initiated"]).total_seconds())
+                size_bytes = self._uploaded_bytes(upload["Key"], upload["UploadId"])
+                if size_bytes is not None:
+                    name = upload["Key"].removeprefix(self._prefix)
+                    yield Leftover(name, size_bytes, age_s, upload["UploadId"])
+
+    def _uploaded_bytes(self, key: str, upload_id: str) -> int | None:
+        """Return the size of an upload's parts so far, or None where it has ended meanwhile."""
+        pages = self._client.get_paginator("list_parts").paginate(Bucket=self._bucket, Key=key, UploadId=upload_id)
+        size_bytes: int | None = None
+        with _allowing("NoSuchUpload"):
+            size_bytes = sum(part["Size"] for page in pages for part in page.get("Parts", []))
+        return size_bytes
+
+    def _remove_leftover(self, leftover: Leftover) -> None:
+        """Abort an upload, again while any of it is left: a part that was under way may outlive the first time."""
+        key = self._prefix + leftover.name
+        for _ in range(ABORT_ATTEMPTS):
+            with _allowing("NoSuchUpload"):
+                self._client.abort_multipart_upload(Bucket=self._bucket, Key=key, UploadId=leftover.upload_id)
+            if self._uploaded_bytes(key, leftover.upload_id) is None:
+                return
 
     def _object_key(self, ref: Ref) -> str:
         return self._prefix + object_name(ref.sha256, ref.media)
@@ -190,7 +231,7 @@ def list_objects(prefix_uri: str) -> list[str]:
     """
     bucket, prefix = split_uri(prefix_uri)
     with s3_errors(f"list {prefix_uri}", prefix_uri):
-        keys = sorted(_keys(_client(prefix_uri), bucket, prefix))
+        keys = sorted(key for key, _ in _objects(_client(prefix_uri), bucket, prefix))
     return [f"s3://{bucket}/{key}" for key in keys if not key.endswith("/")]
 
 
@@ -272,10 +313,23 @@ def _size_bytes(client: Any, bucket: str, key: str) -> int | None:
     return size_bytes
 
 
-def _keys(client: Any, bucket: str, prefix: str) -> Iterator[str]:
+def _objects(client: Any, bucket: str, prefix: str) -> Iterator[tuple[str, int]]:
+    """Yield key and size of all objects whose key begins with `prefix`."""
     for page in client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
         for entry in page.get("Contents", []):
-            yield entry["Key"]
+            yield entry["Key"], entry["Size"]
+
+
+@contextmanager
+def _allowing(code: str) -> Iterator[None]:
+    """Pass over an answer with this S3 error code."""
+    from botocore.exceptions import ClientError
+
+    try:
+        yield
+    except ClientError as error:
+        if error.response["Error"]["Code"] != code:
+            raise
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from hefjoin.devices import Device
 from hefjoin.devices.rounds import median_interval
 from hefjoin.errors import DeviceError
 from hefjoin.formats import hef as hef_file
-from hefjoin.manifest import Measured
+from hefjoin.results.measured import Measured
 from tests.tiny import images
 
 SECONDS = 0.1

@@ -13,7 +13,7 @@ import pytest
 
 from hefjoin.artifacts import Ref
 from hefjoin.errors import InputError, StoreError
-from hefjoin.stores import Store, open_store
+from hefjoin.stores import Store, Stored, open_store
 
 MIB = 1 << 20
 
@@ -40,7 +40,7 @@ print(peak_mib() - before, ref.sha256)
 
 
 class StoreContract:
-    """Override `store`, `stored`, `damage` and `remove`; the last three go behind the store's back."""
+    """Override `store` and the hooks after it, which go behind the store's back."""
 
     @pytest.fixture
     def store(self) -> Store:
@@ -51,12 +51,29 @@ class StoreContract:
         """Return the names of all files below the store, temporary ones too."""
         raise NotImplementedError
 
-    def damage(self, store: Store, ref: Ref) -> None:
-        """Flip one bit of an object and keep its size."""
+    def bytes_of(self, store: Store, name: str) -> bytes:
         raise NotImplementedError
 
-    def remove(self, store: Store, ref: Ref) -> None:
+    def overwrite(self, store: Store, name: str, body: bytes) -> None:
+        """Write a file that is there, or a new one."""
         raise NotImplementedError
+
+    def remove(self, store: Store, name: str) -> None:
+        raise NotImplementedError
+
+    def leave(self, store: Store, body: bytes) -> str:
+        """Leave what a killed upload does that came as far as `body`, and return its name."""
+        raise NotImplementedError
+
+    def reopen(self, store: Store) -> Store:
+        """Return another store object on the same URI."""
+        return open_store(store.uri)
+
+    def damage(self, store: Store, name: str) -> None:
+        """Flip one bit in the middle of a file."""
+        body = bytearray(self.bytes_of(store, name))
+        body[len(body) // 2] ^= 1
+        self.overwrite(store, name, bytes(body))
 
     @pytest.fixture
     def model(self, tmp_path: Path) -> Path:
@@ -102,7 +119,7 @@ class StoreContract:
         self, store: Store, model: Path, tmp_path: Path
     ) -> None:
         ref = store.put(model, "onnx")
-        assert open_store(store.uri).get(ref, tmp_path / "copy").read_bytes() == model.read_bytes()
+        assert self.reopen(store).get(ref, tmp_path / "copy").read_bytes() == model.read_bytes()
 
     def test_get_replaces_an_old_file_and_may_be_repeated(self, store: Store, model: Path, tmp_path: Path) -> None:
         ref = store.put(model, "onnx")
@@ -119,7 +136,7 @@ class StoreContract:
     ) -> None:
         ref = store.put(model, "onnx")
         assert store.is_intact(ref)
-        self.damage(store, ref)
+        self.damage(store, name_of(store, ref))
         assert store.has(ref)
         assert not store.is_intact(ref)
         error = refusal(lambda: store.get(ref, tmp_path / "out" / "copy"))
@@ -135,7 +152,7 @@ class StoreContract:
 
     def test_a_missing_object_is_named(self, store: Store, model: Path, tmp_path: Path) -> None:
         ref = store.put(model, "onnx")
-        self.remove(store, ref)
+        self.remove(store, name_of(store, ref))
         error = refusal(lambda: store.get(ref, tmp_path / "copy"))
         assert (error.attributes["reason"], error.is_transient) == ("missing", False)
         assert ref.uri in error.message
@@ -147,7 +164,7 @@ class StoreContract:
         assert not store.has(ref.model_copy(update={"sha256": "0" * 64}))
         assert not store.has(ref.model_copy(update={"size_bytes": 6999}))
         assert not store.has(ref.model_copy(update={"media": "har"}))
-        self.remove(store, ref)
+        self.remove(store, name_of(store, ref))
         assert not store.has(ref)
         assert not store.is_intact(ref)
 
@@ -208,6 +225,72 @@ class StoreContract:
         assert store.has(Ref(uri="", sha256=answer[1], size_bytes=64 * MIB, media="har"))
         assert float(answer[0]) < 48
 
+    def test_a_ref_is_announced_before_the_store_is_looked_at(self, store: Store, model: Path) -> None:
+        seen: list[tuple[Ref, set[str]]] = []
+        ref = store.put(model, "onnx", announce=lambda ref: seen.append((ref, self.stored(store))))
+        assert seen == [(ref, set())]
+        assert store.put(model, "onnx", announce=lambda ref: seen.append((ref, set()))) == ref
+        assert len(seen) == 2
+
+    def test_what_the_announcement_raises_ends_the_put(self, store: Store, model: Path) -> None:
+        def refuse(ref: Ref) -> None:
+            raise RuntimeError(ref.sha256)
+
+        with pytest.raises(RuntimeError, match=r"[0-9a-f]{64}"):
+            store.put(model, "onnx", announce=refuse)
+        assert self.stored(store) == set()
+
+    def test_all_objects_are_listed_and_nothing_else(self, store: Store, model: Path, tmp_path: Path) -> None:
+        assert list(store.objects()) == []
+        (tmp_path / "empty").touch()
+        refs = [store.put(model, "onnx"), store.put(model, "emulated.hef"), store.put(tmp_path / "empty", "log")]
+        store.create_record("names/one", {})
+        self.leave(store, b"cut")
+        for name in (
+            "objects/sha256/aa/note.txt",
+            f"objects/sha256/bb/{'a' * 64}.har",
+            f"objects/md5/aa/{'a' * 64}.har",
+        ):
+            self.overwrite(store, name, b"something else")
+        assert set(store.objects()) == {stored_as(store, ref) for ref in refs}
+
+    def test_a_removed_object_is_gone_and_may_be_put_again(self, store: Store, model: Path, tmp_path: Path) -> None:
+        ref, other = store.put(model, "onnx"), store.put(model, "har")
+        for _ in range(2):
+            store.remove_object(stored_as(store, ref))
+        assert not store.has(ref)
+        assert store.get(other, tmp_path / "other").read_bytes() == model.read_bytes()
+        assert store.put(model, "onnx") == ref
+        assert store.get(ref, tmp_path / "copy").read_bytes() == model.read_bytes()
+
+    def test_a_removed_object_lives_on_where_it_was_brought_to(self, store: Store, model: Path, tmp_path: Path) -> None:
+        ref = store.put(model, "onnx")
+        copy = store.get(ref, tmp_path / "copy")
+        store.remove_object(stored_as(store, ref))
+        assert copy.read_bytes() == model.read_bytes()
+
+    def test_nothing_but_an_object_can_be_removed_as_one(self, store: Store) -> None:
+        store.create_record("names/one", {})
+        with pytest.raises(StoreError, match="media"):
+            store.remove_object(Stored("names/one.json", sha256="0" * 64, media="x/../../names/one.json", size_bytes=1))
+        store.remove_object(Stored("names/one.json", sha256="0" * 64, media="json", size_bytes=1))
+        assert store.read_record("names/one") == {}
+
+    def test_what_killed_uploads_left_is_listed_and_removed(self, store: Store, model: Path) -> None:
+        assert store.leftovers() == []
+        ref = store.put(model, "onnx")
+        names = {self.leave(store, b"x" * 100), self.leave(store, b"x" * 200)}
+        first, second = leftovers = store.leftovers()
+        assert {leftover.name for leftover in leftovers} == names
+        assert sorted(leftover.size_bytes for leftover in leftovers) == [100, 200]
+        assert all(leftover.age_s >= 0 for leftover in leftovers)
+        for _ in range(2):
+            store.remove_leftover(first)
+        assert [left.size_bytes for left in store.leftovers()] == [second.size_bytes]
+        store.remove_leftover(second)
+        assert store.leftovers() == []
+        assert store.is_intact(ref)
+
     # Records
 
     def test_a_record_is_created_once(self, store: Store) -> None:
@@ -217,6 +300,39 @@ class StoreContract:
         assert store.create_record("names/emulator/pair/000001", {"other": 1}) is False
         assert store.read_record("names/emulator/pair/000001") == record
         assert "names/emulator/pair/000001.json" in self.stored(store)
+
+    def test_a_removed_record_is_gone_and_may_be_created_again(self, store: Store) -> None:
+        for key in ("claims/one", "claims/two"):
+            store.create_record(key, {"owner": 1})
+        for _ in range(2):
+            store.remove_record("claims/one")
+        store.remove_record("never/was")
+        assert store.read_record("claims/one") is None
+        assert store.list_records("claims") == ["claims/two"]
+        assert store.create_record("claims/one", {"owner": 2})
+        assert store.read_record("claims/one") == {"owner": 2}
+
+    def test_a_damaged_record_is_named_and_may_be_replaced(self, store: Store) -> None:
+        store.create_record("names/one", {"build": "b1", "snr_db": 31.5})
+        body = self.bytes_of(store, "names/one.json")
+        unsealed = b'{"build":"b1","snr_db":31.5}'
+        for content, says in {
+            body.replace(b"31.5", b"31.4"): "is damaged",
+            body[:-1] + b"\n}": "is damaged",
+            unsealed: "older hefjoin",
+            b'{"cut': "not a JSON object",
+            b"[1]": "not a JSON object",
+            b"": "not a JSON object",
+        }.items():
+            self.overwrite(store, "names/one.json", content)
+            error = refusal(lambda: store.read_record("names/one"))
+            assert (error.attributes["reason"], error.is_transient) == ("damaged", False)
+            assert f"{store.uri}/names/one.json" in error.message
+            assert says in error.message
+        assert store.list_records("names") == ["names/one"]
+        assert store.create_record("names/one", {}) is False
+        store.replace_record("names/one", {"build": "b2"})
+        assert store.read_record("names/one") == {"build": "b2"}
 
     def test_of_eight_that_race_for_a_record_one_wins(self, store: Store) -> None:
         at_once = threading.Barrier(8)
@@ -271,10 +387,19 @@ class StoreContract:
                 lambda key=key: store.replace_record(key, {}),
                 lambda key=key: store.read_record(key),
                 lambda key=key: store.list_records(key),
+                lambda key=key: store.remove_record(key),
             ):
                 with pytest.raises(InputError, match="record key"):
                     call()
         assert self.stored(store) == set()
+
+
+def name_of(store: Store, ref: Ref) -> str:
+    return ref.uri.removeprefix(f"{store.uri}/")
+
+
+def stored_as(store: Store, ref: Ref) -> Stored:
+    return Stored(name_of(store, ref), ref.sha256, ref.media, ref.size_bytes)
 
 
 def refusal(call: Callable[[], object]) -> StoreError:

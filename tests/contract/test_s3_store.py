@@ -6,6 +6,7 @@ answer or refuses a request is played by `Front`: a real HTTP server before moto
 
 import os
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -19,7 +20,7 @@ from moto.server import ThreadedMotoServer
 from store_contract import StoreContract, refusal
 
 from hefjoin.artifacts import Ref
-from hefjoin.stores import Store, open_store
+from hefjoin.stores import Leftover, Store, Stored, open_store
 from hefjoin.stores.s3 import fetch_object, fetch_objects, list_objects
 
 REFUSALS = [
@@ -98,15 +99,25 @@ class TestS3Store(StoreContract):
         listed = self.client.list_objects_v2(Bucket="models").get("Contents", [])
         return {entry["Key"].removeprefix("some/prefix/") for entry in listed}
 
-    def damage(self, store: Store, ref: Ref) -> None:
-        target = key_of(ref)
-        answer = self.client.get_object(**target)
-        body = bytearray(answer["Body"].read())
-        body[len(body) // 2] ^= 1
-        self.client.put_object(**target, Body=bytes(body), Metadata=answer["Metadata"])
+    def bytes_of(self, store: Store, name: str) -> bytes:
+        body: bytes = self.client.get_object(Bucket="models", Key=f"some/prefix/{name}")["Body"].read()
+        return body
 
-    def remove(self, store: Store, ref: Ref) -> None:
-        self.client.delete_object(**key_of(ref))
+    def overwrite(self, store: Store, name: str, body: bytes) -> None:
+        self.client.put_object(Bucket="models", Key=f"some/prefix/{name}", Body=body)
+
+    def remove(self, store: Store, name: str) -> None:
+        self.client.delete_object(Bucket="models", Key=f"some/prefix/{name}")
+
+    def leave(self, store: Store, body: bytes) -> str:
+        name = f"objects/sha256/aa/{'a' * 64}.har"
+        begin_upload(self.client, f"some/prefix/{name}", body)
+        return name
+
+    def test_uploads_of_others_in_the_bucket_are_left_alone(self, store: Store) -> None:
+        for key in ("some/prefix/other.har", "objects/sha256/aa/x.har", "some/prefix/more/objects/sha256/aa/x.har"):
+            begin_upload(self.client, key, b"theirs")
+        assert store.leftovers() == []
 
     def test_the_digest_is_in_the_metadata(self, store: Store, model: Path, bucket: Any) -> None:
         ref = store.put(model, "onnx")
@@ -131,6 +142,11 @@ class TestS3Store(StoreContract):
             lambda: store.replace_record("a", {}),
             lambda: store.read_record("a"),
             lambda: store.list_records("a"),
+            lambda: store.remove_record("a"),
+            lambda: list(store.objects()),
+            lambda: store.remove_object(Stored("", sha256="0" * 64, media="onnx", size_bytes=1)),
+            lambda: store.leftovers(),
+            lambda: store.remove_leftover(Leftover("objects/x", size_bytes=1, age_s=0, upload_id="1")),
         ]
         for call in calls:
             error = refusal(call)
@@ -181,6 +197,13 @@ def key_of(ref: Ref) -> dict[str, str]:
     return {"Bucket": "models", "Key": f"some/prefix/objects/sha256/{ref.sha256[:2]}/{ref.sha256}.{ref.media}"}
 
 
+def begin_upload(client: Any, key: str, body: bytes) -> None:
+    """Begin a multipart upload, upload one part and leave it at that."""
+    target = {"Bucket": "models", "Key": key}
+    upload_id = client.create_multipart_upload(**target)["UploadId"]
+    client.upload_part(**target, UploadId=upload_id, PartNumber=1, Body=body)
+
+
 class Front(BaseHTTPRequestHandler):
     """Forwards each request to `upstream`, but for what its class attributes tell it to do."""
 
@@ -193,6 +216,11 @@ class Front(BaseHTTPRequestHandler):
     """How many of the next PUTs are carried out and then not answered."""
     refusals: ClassVar[dict[str, tuple[int, str]]] = {}
     """For an HTTP method the status and the S3 error code with which it is refused."""
+    clock: ClassVar[float | None] = None
+    """What the server takes for the time, in seconds since 1970."""
+
+    def date_time_string(self, timestamp: float | None = None) -> str:
+        return super().date_time_string(timestamp or self.clock)
 
     def forward(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
@@ -275,6 +303,14 @@ def test_who_lost_the_answer_still_knows_to_have_won(front: type[Front], monkeyp
     front.lost_answers = 1
     assert not store.create_record("a", {"writer": 2})
     assert store.read_record("a") == {"writer": 1}
+
+
+def test_the_age_of_an_upload_goes_by_the_server_s_clock(front: type[Front], bucket: Any) -> None:
+    """moto says of every upload that it was begun at 20:48:33 on 10 November 2010."""
+    begin_upload(bucket, f"x/objects/sha256/aa/{'a' * 64}.har", b"cut")
+    front.clock = datetime(2010, 11, 10, 20, 50, tzinfo=UTC).timestamp()
+    (leftover,) = open_store("s3://models/x").leftovers()
+    assert leftover.age_s == 87
 
 
 def test_a_refusal_says_why_and_whether_to_try_again(front: type[Front], tmp_path: Path) -> None:

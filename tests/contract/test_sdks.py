@@ -13,7 +13,7 @@ import pytest
 from sdk_contract import Desk, SdkContract
 
 from hefjoin.errors import ToolchainError
-from hefjoin.manifest import Sdk
+from hefjoin.results.sources import Sdk
 from hefjoin.sdk.process import run_step, stop_running_steps
 from hefjoin.sdk.toolchain import Toolchain, resolve
 from tests.fakes.dfc_environment import interpreter

@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from hefjoin.errors import ToolchainError
-from hefjoin.manifest import Sdk
+from hefjoin.results.sources import Sdk
 from hefjoin.sdk.process import STEP, run_step
 from hefjoin.sdk.toolchain import Toolchain
 from tests.e2e.conftest import ROOT, SECONDS, Desk, command_line, wait_for

@@ -14,7 +14,7 @@ import pytest
 from flows.build import Build, join_and_compile
 from hefjoin.artifacts import Ref
 from hefjoin.errors import FitError, SpecError, ToolchainError
-from hefjoin.manifest import Attempt
+from hefjoin.results.compiled import Attempt
 from hefjoin.sdk.process import DEADLINES_S
 from hefjoin.sdk.toolchain import DFC_PYTHON, resolve
 from hefjoin.spec import load_spec

@@ -13,7 +13,7 @@ import yaml
 from flows.build import Build, join_and_compile
 from hefjoin.emulator import ClientRunner, InferenceContext
 from hefjoin.formats import hef as hef_file
-from hefjoin.manifest import Coupled, Quantized, Repair, Repaired, RepairRound
+from hefjoin.results.quantized import Coupled, Quantized, Repair, Repaired, RepairRound
 from hefjoin.sdk.toolchain import DFC_PYTHON, resolve
 from hefjoin.spec import BuildSpec, load_spec, validate_spec
 from hefjoin.stages.candidates import Candidates

@@ -15,7 +15,8 @@ import pytest
 from hefjoin.calibration import open_frames, write_npy
 from hefjoin.emulator import ClientRunner
 from hefjoin.errors import ToolchainError
-from hefjoin.manifest import Frames, Quantized
+from hefjoin.results.checked import Frames
+from hefjoin.results.quantized import Quantized
 from hefjoin.sdk.log import Progress
 from hefjoin.sdk.process import STEP, run_step
 from hefjoin.sdk.toolchain import resolve

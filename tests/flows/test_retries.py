@@ -27,7 +27,7 @@ from hefjoin.errors import (
     ToolchainError,
     UnsupportedOpError,
 )
-from hefjoin.manifest import Sdk
+from hefjoin.results.sources import Sdk
 from hefjoin.sdk.toolchain import Toolchain
 from hefjoin.spec import load_spec
 from hefjoin.stores import open_store

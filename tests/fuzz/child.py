@@ -15,7 +15,9 @@ from random import Random
 
 import atheris
 
-with atheris.instrument_imports(include=["hefjoin.formats", "hefjoin.stages.network", "flows.inspect", "tarfile"]):
+with atheris.instrument_imports(
+    include=["hefjoin.formats", "hefjoin.stages.network", "flows.views.inspect", "tarfile"]
+):
     from tests.fuzz.targets import TARGETS, Target
 
 from hefjoin.errors import InputError

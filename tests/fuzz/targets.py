@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
-from flows import inspect, inspect_view
+from flows.views import inspect, inspect_text
 from hefjoin.artifacts import Ref
 from hefjoin.formats import har, hef, hef_listing, model_script, onnx_file
 from hefjoin.formats.model_script_commands import COMMANDS
@@ -56,7 +56,7 @@ def show(path: Path) -> None:
     """Do what `hefjoin inspect` does, as JSON and as text."""
     found = inspect.describe(path)
     json.dumps(found, allow_nan=False)
-    inspect_view.show(found).encode()
+    inspect_text.show(found).encode()
 
 
 def read_onnx(path: Path) -> None:

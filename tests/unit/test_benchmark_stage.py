@@ -14,7 +14,9 @@ from hefjoin.artifacts import Ref
 from hefjoin.calibration import Health
 from hefjoin.devices.hailort import HailoRtDevice
 from hefjoin.errors import DeviceError
-from hefjoin.manifest import Frames, Measured, Sdk
+from hefjoin.results.checked import Frames
+from hefjoin.results.measured import Measured
+from hefjoin.results.sources import Sdk
 from hefjoin.sdk.log import Progress
 from hefjoin.sdk.toolchain import Toolchain
 from hefjoin.stages.accuracy import snr_db

@@ -12,7 +12,9 @@ import pytest
 from hefjoin.artifacts import Ref
 from hefjoin.calibration import set_sha256
 from hefjoin.errors import CalibrationError, JoinError, SpecError
-from hefjoin.manifest import FrameSource, JoinCheck, Network, Sdk, Tensor
+from hefjoin.results.checked import JoinCheck
+from hefjoin.results.networks import Network, Tensor
+from hefjoin.results.sources import FrameSource, Sdk
 from hefjoin.sdk.toolchain import Toolchain
 from hefjoin.stages.check import Branch, Check
 from hefjoin.stages.contract import Workplace, perform

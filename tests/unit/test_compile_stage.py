@@ -9,13 +9,15 @@ import pytest
 from hefjoin.artifacts import Ref
 from hefjoin.errors import SpecError
 from hefjoin.formats.model_script import parse
-from hefjoin.manifest import Attempt, LayerView, Network, Tensor
+from hefjoin.results.compiled import Attempt
+from hefjoin.results.networks import LayerView, Network, Tensor
 from hefjoin.sdk.toolchain import resolve
 from hefjoin.stages.compile import does_not_fit, graph_sha256, kept_decisions
 from hefjoin.stages.contract import Workplace
 from hefjoin.stages.ladder import AS_DECLARED, ladder, put_over
 from hefjoin.stages.precision import asked_for_16_bits
 from hefjoin.stores import open_store
+from hefjoin.stores.sealed import seal
 
 BASE = "performance_param(fps=90)\ncontext_switch_param(mode=disabled)\n"
 MAX = "performance_param(compiler_optimization_level=max)"
@@ -200,10 +202,12 @@ class TestKeptDecisions:
         kept = self.keep(place, tmp_path)
         assert kept_decisions("auto/0", place) == kept
 
-    @pytest.mark.parametrize("content", ["{half", "{}", '{"auto_script": 3}'])
-    def test_a_record_that_cannot_be_read_is_passed_over(self, place: Workplace, tmp_path: Path, content: str) -> None:
+    @pytest.mark.parametrize("content", [b"{half", seal({}), seal({"auto_script": 3})])
+    def test_a_record_that_cannot_be_read_is_passed_over(
+        self, place: Workplace, tmp_path: Path, content: bytes
+    ) -> None:
         self.keep(place, tmp_path)
-        (tmp_path / "store" / "auto" / "0.json").write_text(content)
+        (tmp_path / "store" / "auto" / "0.json").write_bytes(content)
         assert kept_decisions("auto/0", place) is None
 
     def test_a_script_that_is_gone_is_passed_over(self, place: Workplace, tmp_path: Path) -> None:

@@ -8,7 +8,8 @@ import pytest
 
 from hefjoin.formats.model_script import Script, parse
 from hefjoin.formats.model_script_parts import part_of
-from hefjoin.manifest import Network, Quantized, Tensor
+from hefjoin.results.networks import Network, Tensor
+from hefjoin.results.quantized import Quantized
 from hefjoin.spec import BuildSpec, validate_spec
 from hefjoin.stages.couple import couplings
 from hefjoin.stages.precision import precisions, with_raised

@@ -9,7 +9,8 @@ import pytest
 
 from hefjoin.artifacts import Ref
 from hefjoin.formats import hef
-from hefjoin.manifest import HefStream, Joined, Network, Tensor
+from hefjoin.results.compiled import HefStream
+from hefjoin.results.networks import Joined, Network, Tensor
 from hefjoin.stages.deployment import deployment
 
 REAL_HEFS = Path(__file__).resolve().parents[3] / "shared" / "data" / "hef"

@@ -22,7 +22,7 @@ from hefjoin.devices.hailort_errors import status_of
 from hefjoin.errors import DeviceError, InputError
 from hefjoin.formats import hef as hef_file
 from hefjoin.formats.hef import Edge
-from hefjoin.manifest import Measured
+from hefjoin.results.measured import Measured
 from tests import runtime
 from tests.tiny import SIZE, images
 

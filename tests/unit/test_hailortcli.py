@@ -19,7 +19,7 @@ from hefjoin.devices.guard import DEVICE, admit
 from hefjoin.devices.hailortcli import HailoRtCliDevice
 from hefjoin.devices.hailortcli_program import PROGRAM, failure
 from hefjoin.errors import DeviceError, HefJoinError, InputError, ToolchainError
-from hefjoin.manifest import Measured
+from hefjoin.results.measured import Measured
 from tests.hefs import write_hef
 from tests.tiny import SIZE, images
 

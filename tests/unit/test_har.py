@@ -18,7 +18,7 @@ from hefjoin.artifacts import Ref
 from hefjoin.errors import InputError, StoreError
 from hefjoin.formats import har
 from hefjoin.formats.har_layers import HarLayer, fused_additions
-from hefjoin.manifest import Network
+from hefjoin.results.networks import Network
 from hefjoin.stages import network
 
 REAL = Path(__file__).parents[3] / "shared" / "data" / "har" / "whisper_hailo8l_hailo_model.har"

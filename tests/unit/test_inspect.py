@@ -10,8 +10,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from flows.cli import main
-from flows.inspect import describe
-from flows.inspect_view import show
+from flows.views.inspect import describe
+from flows.views.inspect_text import show
 from hefjoin.errors import InputError
 from hefjoin.formats import har
 from hefjoin.formats.hef import Edge

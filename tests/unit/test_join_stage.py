@@ -8,7 +8,8 @@ import pytest
 
 from hefjoin.artifacts import Ref
 from hefjoin.errors import CompileError, InputError, JoinError
-from hefjoin.manifest import Equality, Joined, Network, Sdk, Tensor
+from hefjoin.results.networks import Equality, Joined, Network, Tensor
+from hefjoin.results.sources import Sdk
 from hefjoin.stages.join import Join
 
 REF = Ref(uri="file:///x", sha256="0" * 64, size_bytes=1, media="har")

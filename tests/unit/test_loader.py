@@ -23,7 +23,8 @@ from hefjoin.emulator import ClientRunner, JoinAction
 from hefjoin.errors import DeviceError
 from hefjoin.formats import hef as hef_file
 from hefjoin.loader import class_name, literal, module_name, render
-from hefjoin.manifest import Joined, Manifest, Network, Tensor
+from hefjoin.manifest import Manifest
+from hefjoin.results.networks import Joined, Network, Tensor
 from hefjoin.spec import validate_spec
 from hefjoin.stages.deployment import deployment
 from hefjoin.stages.network import describe

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hefjoin.manifest import ClusterUse
+from hefjoin.results.compiled import ClusterUse
 from hefjoin.sdk import log
 from hefjoin.sdk.log import (
     Progress,

@@ -10,7 +10,8 @@ import onnx
 import pytest
 
 from hefjoin.errors import SpecError
-from hefjoin.manifest import Network, Sdk
+from hefjoin.results.networks import Network
+from hefjoin.results.sources import Sdk
 from hefjoin.sdk.toolchain import Toolchain
 from hefjoin.stages.contract import Workplace
 from hefjoin.stages.parse import Parse

@@ -17,7 +17,7 @@ from hefjoin.artifacts import Ref
 from hefjoin.emulator import ClientRunner, InferenceContext
 from hefjoin.errors import InputError, SpecError
 from hefjoin.formats.preprocessing import Preprocessing, normalization, prepare, split
-from hefjoin.manifest import Sdk
+from hefjoin.results.sources import Sdk
 from hefjoin.spec import BuildSpec, ModelSpec, validate_spec
 from hefjoin.stages.contract import Stage
 from hefjoin.stages.parse import Parse

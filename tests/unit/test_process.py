@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from hefjoin.errors import CalibrationError, ToolchainError
-from hefjoin.manifest import Provider, Sdk
+from hefjoin.results.sources import Provider, Sdk
 from hefjoin.sdk.process import CHECKPOINTS, MARK, run_step
 from hefjoin.sdk.toolchain import Toolchain
 

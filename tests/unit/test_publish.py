@@ -10,12 +10,17 @@ from typing import Any
 
 import pytest
 
-from hefjoin.manifest import Frames, Gate, Manifest, Measured, ModelAccuracy, OutputAccuracy, Quantized, Sdk
+from hefjoin.builds.rows import latest
+from hefjoin.manifest import Gate, Manifest
+from hefjoin.results.checked import Frames
+from hefjoin.results.measured import Measured
+from hefjoin.results.quantized import ModelAccuracy, OutputAccuracy, Quantized
+from hefjoin.results.sources import Sdk
 from hefjoin.scores import ModelScores, Scored, StageScore
 from hefjoin.sdk.toolchain import Toolchain
 from hefjoin.spec import GatesSpec
 from hefjoin.stages.contract import Workplace
-from hefjoin.stages.publish import judge, latest, publish
+from hefjoin.stages.publish import judge, publish
 from hefjoin.stores import open_store
 from tests.builds import difference, make_manifest, write_arrays
 
@@ -173,6 +178,19 @@ class TestGates:
         (gate,) = judge(GatesSpec(min_snr_db=20), quantized(accuracy()), measured("emulator"), NO_LABELS)
         assert gate == Gate(name="SNR of left", wanted="≥ 20 dB", found="30.0 dB", verdict="passed")
 
+    @pytest.mark.parametrize(
+        ("gates", "missed"),
+        [
+            (GatesSpec(min_snr_db=32), "2.0 dB below 32"),
+            (GatesSpec(min_snr_db=30.004), "0.004 dB below 30.004"),
+            (GatesSpec(min_fps=500), "380.0 FPS below 500"),
+        ],
+    )
+    def test_a_failed_gate_says_by_how_much_and_never_by_nothing(self, gates: GatesSpec, missed: str) -> None:
+        on_device = measured("device", fps=120)
+        failed = [gate for gate in judge(gates, quantized(accuracy()), on_device, NO_LABELS) if gate.missed]
+        assert [(gate.verdict, gate.missed) for gate in failed] == [("failed", missed)]
+
 
 @pytest.fixture
 def place(tmp_path: Path) -> Workplace:
@@ -248,7 +266,9 @@ def test_a_failed_gate_keeps_the_artifacts_and_makes_no_name(
     published = publish(another(built, "b1", gates=(gate,)), place)
     assert place.store.has(published.manifest)
     assert place.store.has(published.report)
-    assert place.store.read_record("builds/b1") == published.model_copy(update={"record": ""}).model_dump(mode="json")
+    assert place.store.read_record("builds/emulator/resnet-pair/b1") == published.model_copy(
+        update={"record": ""}
+    ).model_dump(mode="json")
     assert bool(published.record) is is_named
     assert bool(place.store.list_records("names")) is is_named
     assert (latest(place.store, "emulator", "resnet-pair") is not None) is is_named

@@ -11,7 +11,11 @@ import pytest
 
 from hefjoin.artifacts import Ref
 from hefjoin.errors import CompileError, SpecError
-from hefjoin.manifest import JoinCheck, Joined, Labels, Measured, Quantized, Sdk
+from hefjoin.results.checked import JoinCheck, Labels
+from hefjoin.results.measured import Measured
+from hefjoin.results.networks import Joined
+from hefjoin.results.quantized import Quantized
+from hefjoin.results.sources import Sdk
 from hefjoin.scores import ModelScores
 from hefjoin.sdk.toolchain import Toolchain
 from hefjoin.spec import validate_spec

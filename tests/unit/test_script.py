@@ -12,7 +12,8 @@ import pytest
 from hefjoin.artifacts import Ref
 from hefjoin.calibration import Health
 from hefjoin.errors import SpecError
-from hefjoin.manifest import Frames, JoinCheck, Joined, Network, Tensor
+from hefjoin.results.checked import Frames, JoinCheck
+from hefjoin.results.networks import Joined, Network, Tensor
 from hefjoin.spec import BuildSpec, validate_spec
 from hefjoin.stages.script import assemble, before_compile, before_optimize, changed_by_script, files, post_processed
 from tests.tiny import pair

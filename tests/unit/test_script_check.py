@@ -11,7 +11,8 @@ import pytest
 
 from hefjoin.artifacts import Ref
 from hefjoin.errors import Problem, SpecError
-from hefjoin.manifest import LayerView, Network, Provider, Tensor
+from hefjoin.results.networks import LayerView, Network, Tensor
+from hefjoin.results.sources import Provider
 from hefjoin.spec import validate_spec
 from hefjoin.stages.script_check import require_sound
 from tests.tiny import pair

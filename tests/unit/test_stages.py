@@ -14,12 +14,13 @@ from typing import Any, ClassVar
 
 import pytest
 
-from hefjoin.artifacts import Record, Ref
+from hefjoin.artifacts import Record, Ref, refs
 from hefjoin.errors import CompileError, InputError, StoreError
-from hefjoin.manifest import Sdk
+from hefjoin.results.sources import Sdk
 from hefjoin.sdk.toolchain import Toolchain
-from hefjoin.stages.contract import Stage, Workplace, perform, refs
+from hefjoin.stages.contract import Stage, Workplace, perform
 from hefjoin.stores import open_store
+from hefjoin.stores.sealed import seal
 from tests.small_disk import command_on_small_disk
 
 TOOLCHAIN = Toolchain(sdk=Sdk(provider="emulator", version="1"), python=sys.executable)
@@ -173,18 +174,22 @@ class TestReuse:
     @pytest.mark.parametrize(
         ("content", "reason"),
         [
-            ("{half", "built, because its record is damaged"),
-            ("{}", "built, because its record is from another version of hefjoin"),
-            ('{"result": {"copies": 1}}', "built, because its record is from another version of hefjoin"),
-            ('{"result": {"copies": [], "words": {}}}', "built, because its record is from another version of hefjoin"),
+            (b"{half", "built, because its record is damaged"),
+            (b'{"unsealed":1}', "built, because its record is damaged"),
+            (seal({}), "built, because its record is from another version of hefjoin"),
+            (seal({"result": {"copies": 1}}), "built, because its record is from another version of hefjoin"),
+            (
+                seal({"result": {"copies": [], "words": {}}}),
+                "built, because its record is from another version of hefjoin",
+            ),
         ],
     )
     def test_a_record_that_cannot_be_read_is_replaced(
-        self, place: Workplace, source: Ref, tmp_path: Path, content: str, reason: str
+        self, place: Workplace, source: Ref, tmp_path: Path, content: bytes, reason: str
     ) -> None:
         stage = Copy(source=source)
         perform(stage, place)
-        (tmp_path / "store" / "reuse" / "copy" / f"{stage.key}.json").write_text(content)
+        (tmp_path / "store" / "reuse" / "copy" / f"{stage.key}.json").write_bytes(content)
         assert perform(stage, place).run.reason == reason
         assert perform(stage, place).run.is_reused
 
@@ -209,13 +214,13 @@ class TestWhatChanged:
             "built, because suffixes[0], suffixes[1], suffixes[2] and 2 more changed"
         )
 
-    @pytest.mark.parametrize("content", ["{half", "{}"])
+    @pytest.mark.parametrize("content", [b"{half", seal({})])
     def test_an_earlier_record_that_cannot_be_read_stops_nothing(
-        self, place: Workplace, source: Ref, tmp_path: Path, content: str
+        self, place: Workplace, source: Ref, tmp_path: Path, content: bytes
     ) -> None:
         then = Copy(source=source)
         perform(then, place)
-        (tmp_path / "store" / "reuse" / "copy" / f"{then.key}.json").write_text(content)
+        (tmp_path / "store" / "reuse" / "copy" / f"{then.key}.json").write_bytes(content)
         later = Workplace(store=place.store, root=place.root, toolchain=TOOLCHAIN, earlier_keys={then.title: then.key})
         assert perform(Copy(source=source, suffixes=("two",)), later).run.reason == "built, because it is new"
 

@@ -15,7 +15,8 @@ import pytest
 from hefjoin.artifacts import file_sha256
 from hefjoin.emulator import ClientRunner, InferenceContext
 from hefjoin.errors import SpecError, StoreError
-from hefjoin.manifest import Fetched, Network, Sdk
+from hefjoin.results.networks import Network
+from hefjoin.results.sources import Fetched, Sdk
 from hefjoin.sdk.toolchain import Toolchain
 from hefjoin.spec import BuildSpec, validate_spec
 from hefjoin.stages.contract import Workplace

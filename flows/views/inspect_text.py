@@ -10,7 +10,7 @@ NMS_WITH_MASK = "HAILO NMS WITH BYTE MASK"
 
 
 def show(found: dict[str, Any]) -> str:
-    """Return what `flows.inspect.describe` found as lines for a person; what no terminal should get is replaced."""
+    """Return what `inspect.describe` found as lines for a person; what no terminal should get is replaced."""
     lines = {"ONNX": _onnx, "HAR": _har, "HEF": _hef}[found["kind"]](found)
     return "".join(f"{''.join(letter if letter.isprintable() else '�' for letter in line)}\n" for line in lines)
 

@@ -1,4 +1,4 @@
-"""What a file holds, for `hefjoin inspect`, as one JSON-ready description; `flows.inspect_view` shows it to people."""
+"""What a file holds, for `hefjoin inspect`, as one JSON-ready description; `inspect_text` shows it to people."""
 
 from __future__ import annotations
 

@@ -1,0 +1,1 @@
+"""What a command shows: descriptions for machines, tables and lines for people."""

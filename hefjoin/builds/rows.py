@@ -1,0 +1,102 @@
+"""The records of builds: by build, and in the row of a name."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+from pydantic import ValidationError
+
+from hefjoin.errors import InputError, StoreError
+from hefjoin.manifest import Published
+from hefjoin.results.sources import Provider
+from hefjoin.stores import Store
+
+PROVIDERS: tuple[Provider, ...] = ("dfc", "emulator")
+"""In the order in which a name is looked up: a real build before an emulated one."""
+ATTEMPTS = 100
+
+
+def add_build(store: Store, published: Published) -> None:
+    """Leave the record of a build, beside those of the same name."""
+    store.create_record(build_key(published), published.model_dump(mode="json"))
+
+
+def build_key(published: Published) -> str:
+    """Return the key of a build's own record."""
+    return f"{builds_key(published.provider, published.name)}/{published.build_id}"
+
+
+def builds_of(store: Store, provider: Provider, name: str) -> list[str]:
+    """Return the keys of all builds of a name, promoted or not, the newest last."""
+    return store.list_records(builds_key(provider, name))
+
+
+def add_to_row(store: Store, published: Published) -> Published:
+    """Make a build the latest of its name; return it with the key of its new record.
+
+    Raises:
+        StoreError: Others were faster each time, or the store cannot be written.
+    """
+    folder = row_key(published.provider, published.name)
+    for _ in range(ATTEMPTS):
+        keys = store.list_records(folder)
+        number = int(keys[-1].rpartition("/")[2]) + 1 if keys else 1
+        named = published.model_copy(update={"record": f"{folder}/{number:06d}"})
+        if store.create_record(named.record, named.model_dump(mode="json")):
+            return named
+    raise StoreError(
+        f"{folder}: {ATTEMPTS} attempts to add a record, and another build was faster each time; try again",
+        reason="unavailable",
+        uri=store.uri,
+    )
+
+
+def row_of(store: Store, provider: Provider, name: str) -> list[str]:
+    """Return the keys of a name's records; the last is that of its latest."""
+    return store.list_records(row_key(provider, name))
+
+
+def read_row(store: Store, provider: Provider, name: str) -> list[Published]:
+    """Return a name's records in order, without those that another version of hefjoin wrote.
+
+    Raises:
+        StoreError: One is damaged.
+    """
+    found = []
+    for key in row_of(store, provider, name):
+        with suppress(InputError):
+            found.append(read(store, key))
+    return [record for record in found if record is not None]
+
+
+def latest(store: Store, provider: Provider, name: str) -> Published | None:
+    """Return the newest named build, or None."""
+    keys = row_of(store, provider, name)
+    return read(store, keys[-1]) if keys else None
+
+
+def read(store: Store, key: str) -> Published | None:
+    """Return what a record says, or None where there is none.
+
+    Raises:
+        InputError: It was written by another version of hefjoin.
+        StoreError: It is damaged.
+    """
+    record = store.read_record(key)
+    try:
+        return None if record is None else Published.model_validate(record)
+    except ValidationError as error:
+        raise InputError(
+            f"{store.uri}/{key}.json was written by another version of hefjoin, which this one does not read; build it "
+            "again"
+        ) from error
+
+
+def builds_key(provider: Provider, name: str) -> str:
+    """Return the folder of the records of a name's builds."""
+    return f"builds/{provider}/{name}"
+
+
+def row_key(provider: Provider, name: str) -> str:
+    """Return the folder of a name's records."""
+    return f"names/{provider}/{name}"
