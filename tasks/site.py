@@ -41,6 +41,8 @@ class Site(Record):
     toolchain: Toolchain
     force: bool = False
     earlier_keys: dict[str, str] = Field(default_factory=dict)
+    build: str = ""
+    """What the build pins artifacts with."""
 
     @property
     def cache(self) -> Path:
@@ -78,6 +80,7 @@ def workplace(site: Site, on_progress: Callable[[Progress], None] | None = None)
         force=site.force,
         on_progress=on_progress,
         earlier_keys=site.earlier_keys,
+        build=site.build,
     )
 
 

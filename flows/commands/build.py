@@ -15,7 +15,7 @@ from flows.door import GATE_FAILED, command, store_option
 if TYPE_CHECKING:
     from types import FrameType
 
-    from flows.build import Build
+    from hefjoin.builds.find import Build
 
 
 @command

@@ -20,7 +20,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from flows.build import Build
+    from hefjoin.builds.find import Build
     from hefjoin.sdk.log import Progress as StageProgress
 
 LINE_SECONDS = 10.0

@@ -84,8 +84,8 @@ def claimed(
             yield owner
         finally:
             with suppress(StoreError):  # the heart stops, and the claim lapses
-                for key in (*lapsed, own):
-                    store.remove_record(key)
+                for record in (*lapsed, own):
+                    store.remove_record(record)
 
 
 def wait_until_free(
@@ -99,25 +99,37 @@ def wait_until_free(
     _wait(store, f"claims/{key}", on_wait, lease_s)
 
 
-def owners(store: Store, folder: str, lease_s: float = LEASE_SECONDS) -> dict[str, Owner]:
-    """Return those who have a claim below a folder and live, by the claim's key.
+class Owners(NamedTuple):
+    """Who has claims in a store."""
+
+    living: dict[str, Owner]
+    """By the claim's key."""
+    lapsed: tuple[str, ...]
+    """The records of claims whose owner is gone."""
+
+
+def owners(store: Store, lease_s: float = LEASE_SECONDS) -> Owners:
+    """Return who has claims.
 
     One on another machine is watched until its heart beats, or does not for `lease_s` seconds.
     """
-    newest = {key.rpartition("/")[0]: key for key in store.list_records(f"claims/{folder}")}
+    newest = {key.rpartition("/")[0]: key for key in store.list_records("claims")}
     watches = {key: Watch(store, lease_s) for key in newest.values()}
     found: dict[str, Owner] = {}
+    lapsed: list[str] = []
     while watches:
         for key, watch in list(watches.items()):
             owner = _owner(store, key)
-            state = "gone" if owner in (None, UNREADABLE) else watch.state(owner)
-            if state == "alive":
+            state = "gone" if owner is None or owner == UNREADABLE else watch.state(owner)
+            if owner and state == "alive":
                 found[key.removeprefix("claims/").rpartition("/")[0]] = owner
+            if state == "gone":
+                lapsed.append(key)
             if state != "unknown":
                 del watches[key]
         if watches:
             time.sleep(FIRST_POLL_SECONDS)
-    return found
+    return Owners(found, tuple(lapsed))
 
 
 class Watch:
@@ -126,7 +138,8 @@ class Watch:
     def __init__(self, store: Store, lease_s: float) -> None:
         """Take an owner for gone whose heartbeat stands still for `lease_s` seconds."""
         self._store, self._lease_s = store, lease_s
-        self._id, self._beat, self._since = "", None, 0.0
+        self._id, self._since = "", 0.0
+        self._beat: object = None
 
     def state(self, owner: Owner) -> Literal["alive", "gone", "unknown"]:
         """Return what is known by now of an owner; `unknown` is one who may yet turn out to be gone."""
@@ -229,12 +242,15 @@ def _machine() -> str:
     """Return what two processes have in common that see each other under their process numbers."""
     with suppress(OSError):
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-        return f"{boot} {os.readlink('/proc/self/ns/pid')}"
+        return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
     return ""
 
 
 def _started(pid: int) -> str:
-    """Return when a process was started, in clock ticks since boot (proc(5), `stat`, field 22); empty where it is gone."""
+    """Return when a process was started, in clock ticks since boot; empty where it is gone.
+
+    Source: proc(5), the 22nd field of `stat`.
+    """
     with suppress(OSError, IndexError):
         fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
         return "" if fields[0] in ("Z", "X") else fields[19]

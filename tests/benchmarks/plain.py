@@ -19,7 +19,8 @@ def build(spec_path: str, store_uri: str) -> list[bool]:
     from hefjoin.spec import load_spec
     from hefjoin.stages.contract import Workplace
     from hefjoin.stages.fetch import fetch
-    from hefjoin.stages.publish import judge, publish
+    from hefjoin.stages.gates import judge
+    from hefjoin.stages.publish import publish
     from hefjoin.stores import open_store
 
     begun = time.monotonic()
@@ -50,8 +51,7 @@ def build(spec_path: str, store_uri: str) -> list[bool]:
         versions=versions(),
         code_sha256=code_sha256(),
     )
-    if before is None or not manifest.repeats(before.manifest):
-        publish(manifest, place)
+    publish(manifest, place)
     return [outcome.run.is_reused for outcome in outcomes]
 
 

@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 import pytest
 from jsonschema import Draft202012Validator
 
-from flows.build import Build, join_and_compile
+from flows.build import join_and_compile
+from hefjoin.builds.find import Build
 from hefjoin.builds.history import history
 from hefjoin.builds.rollback import roll_back
 from hefjoin.builds.rows import latest

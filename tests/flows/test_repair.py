@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import yaml
 
-from flows.build import Build, join_and_compile
+from flows.build import join_and_compile
+from hefjoin.builds.find import Build
 from hefjoin.emulator import ClientRunner, InferenceContext
 from hefjoin.formats import hef as hef_file
 from hefjoin.results.quantized import Coupled, Quantized, Repair, Repaired, RepairRound
