@@ -5,10 +5,10 @@ The rule: what a command does not need is not imported; each imports inside itse
 
 from __future__ import annotations
 
-from flows.commands import build, conformance, doctor, example, inspect, loader
+from flows.commands import build, cache, conformance, doctor, example, inspect, loader
 from flows.door import main
 
-COMMANDS = (build, conformance, doctor, example, inspect, loader)
+COMMANDS = (build, cache, conformance, doctor, example, inspect, loader)
 
 if __name__ == "__main__":
     main()

@@ -42,11 +42,6 @@ class Site(Record):
     force: bool = False
     earlier_keys: dict[str, str] = Field(default_factory=dict)
 
-    @property
-    def cache(self) -> Path:
-        """A folder for what was fetched from afar."""
-        return Path(self.work) / "cache"
-
 
 def is_transient(task: Any, task_run: Any, state: State[Any]) -> bool:
     """Return whether trying again may help: never for an input error or an SDK's time-out."""
