@@ -64,6 +64,9 @@ def fetch(spec: BuildSpec, store: Store, cache: Path, on_progress: Callable[[Pro
     except BaseException:
         afar.release()
         raise
+    for where in located.found:
+        if where.startswith("models"):
+            afar.release(where)
     return fetched
 
 
@@ -158,10 +161,10 @@ class Afar:
         if self._on_progress:
             self._on_progress(Progress("object", done, total))
 
-    def release(self) -> None:
-        """Give up all folders."""
-        for folder in self._own.values():
-            held.release(folder)
+    def release(self, *fields: str) -> None:
+        """Give up the folders of these fields; of all where none is named."""
+        for where in fields or self._own:
+            held.release(self._own[where])
 
 
 def _sources(spec: BuildSpec) -> dict[str, str]:

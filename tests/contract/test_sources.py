@@ -12,6 +12,7 @@ from typing import Any
 
 import boto3
 import numpy as np
+import onnx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -30,7 +31,7 @@ from hefjoin.spec import BuildSpec, validate_spec
 from hefjoin.stages.fetch import fetch, release
 from hefjoin.stages.preflight import preflight
 from hefjoin.stores.local import LocalStore
-from tests.tiny import pair, write_pair
+from tests.tiny import CLASSES, classifier, pair, write_pair
 
 
 @pytest.fixture(scope="module")
@@ -404,6 +405,23 @@ class TestFetch:
             ]
         assert downloads == []
         assert not (tmp_path / "cache").exists()
+
+    def test_weights_come_from_beside_the_model(
+        self, spec: BuildSpec, bucket: Any, tmp_path: Path, downloads: list[str]
+    ) -> None:
+        (tmp_path / "parts").mkdir()
+        target: Any = {"save_as_external_data": True, "location": "parts/left.data", "size_threshold": 0}
+        onnx.save(classifier(0, CLASSES["left"]), tmp_path / "left.onnx", **target)
+        bucket.upload_file(str(tmp_path / "left.onnx"), "bkt", "nets/left.onnx")
+        with pytest.raises(SpecError, match=r"models\[0\].source: s3://bkt/nets/parts/left.data does not exist"):
+            fetch(spec, LocalStore(tmp_path / "store"), tmp_path / "cache")
+        assert held.in_use(tmp_path / "cache" / "in-use") == []
+        bucket.upload_file(str(tmp_path / "parts" / "left.data"), "bkt", "nets/parts/left.data")
+        downloads.clear()
+        got = fetch(spec, LocalStore(tmp_path / "store"), tmp_path / "cache")
+        assert downloads == ["s3://bkt/nets/parts/left.data"]
+        assert got.weights["left"]["parts/left.data"].sha256 == file_sha256(tmp_path / "parts" / "left.data")
+        release(got)
 
     def test_a_server_out_of_reach_is_left_to_the_task(
         self, spec: BuildSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
