@@ -15,7 +15,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from flows.provenance import code_sha256, machine, versions
 from hefjoin.artifacts import Record
 from hefjoin.builds.changes import changes
-from hefjoin.builds.find import latest_build
+from hefjoin.builds.find import latest_build, repeated_build
 from hefjoin.errors import HefJoinError, combined
 from hefjoin.folders import STORE, work_folder
 from hefjoin.manifest import Manifest, Published
@@ -130,9 +130,11 @@ def join_and_compile(spec: BuildSpec, store: str = STORE, sdk: Choice = "auto", 
         parent=before.manifest.build_id if before else "",
     )
     if before is not None:
-        if manifest.repeats(before.manifest):
-            logger.info("nothing changed since build %s", before.manifest.build_id)
-            return Build(manifest=before.manifest, published=before.published)
+        if same := repeated_build(open_store(store), before, manifest):
+            latest = before.manifest.build_id
+            taken_back = f", which was rolled back; {latest} stays the latest" if same is not before else ""
+            logger.info("nothing changed since build %s%s", same.manifest.build_id, taken_back)
+            return Build(manifest=same.manifest, published=same.published)
         changed = tuple(change.text for change in changes(before.manifest, manifest))
         manifest = manifest.model_copy(update={"changed": changed})
     return Build(manifest=manifest, published=publish(site, manifest))

@@ -98,6 +98,11 @@ class Manifest(Record):
         """No gate failed; one that was not evaluated does not hold a build back."""
         return all(gate.verdict != "failed" for gate in self.gates)
 
+    @property
+    def quality_source(self) -> str:
+        """Who computed the quantized network's outputs: `emulator`, or `DFC` for the vendor's simulation."""
+        return "emulator" if self.sdk.provider == "emulator" else "DFC"
+
     def repeats(self, earlier: Manifest) -> bool:
         """Return whether this build did nothing that the earlier one had not done: same spec, every stage reused.
 

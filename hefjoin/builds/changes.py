@@ -10,6 +10,7 @@ from typing import Any, Literal
 from hefjoin.artifacts import Record, leaves
 from hefjoin.manifest import Manifest
 
+OWN_CODE = "hefjoin's own code"
 LONG = 40
 """Characters from which on a value is not shown: a script, a list of nodes."""
 
@@ -27,11 +28,10 @@ class Change(Record):
     @property
     def text(self) -> str:
         """The change in a few words."""
-        if self.kind == "input" and self.earlier and self.later:
-            return self.name
         if not self.earlier or not self.later:
             return f"{self.name} is {'new' if self.later else 'gone'}"
-        if len(self.earlier) + len(self.later) > LONG:
+        is_digest = self.kind == "input" or self.name == OWN_CODE
+        if is_digest or len(self.earlier) + len(self.later) > LONG:
             return self.name
         return f"{self.name} {self.earlier} → {self.later}"
 
@@ -53,16 +53,16 @@ def changes(earlier: Manifest, later: Manifest) -> tuple[Change, ...]:
 
 
 def _inputs(build: Manifest) -> dict[str, str]:
-    """Return the first digits of the digest of each input."""
+    """Return the digest of each input."""
     fetched, labels = build.fetched, build.check.labels
-    found = {f"{model}'s model": ref.sha256[:12] for model, ref in fetched.models.items()}
+    found = {f"{model}'s model": ref.sha256 for model, ref in fetched.models.items()}
     for model, files in fetched.weights.items():
-        found |= {f"{model}'s weights {path}": ref.sha256[:12] for path, ref in files.items()}
-    found["calibration set"] = fetched.calibration.sha256[:12]
+        found |= {f"{model}'s weights {path}": ref.sha256 for path, ref in files.items()}
+    found["calibration set"] = fetched.calibration.sha256
     if fetched.evaluation.sha256 != fetched.calibration.sha256:
-        found["evaluation set"] = fetched.evaluation.sha256[:12]
+        found["evaluation set"] = fetched.evaluation.sha256
     if labels is not None:
-        found["labels"] = labels.npz.sha256[:12]
+        found["labels"] = labels.npz.sha256
     return found
 
 
@@ -95,7 +95,7 @@ def _plain(value: Any) -> str:
 
 def _versions(build: Manifest) -> dict[str, str]:
     found = {"compiler": f"{build.sdk.provider} {build.sdk.version}", **build.versions, **build.measured.versions}
-    return {**found, "hefjoin's own code": build.code_sha256[:12]}
+    return {**found, OWN_CODE: build.code_sha256}
 
 
 def _machine(build: Manifest) -> dict[str, str]:
