@@ -14,8 +14,8 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from contextvars import copy_context
 from pathlib import Path
-from threading import Lock
 from typing import NamedTuple
 
 from pydantic import ValidationError
@@ -113,21 +113,17 @@ class Cache:
             absent = sum(v.size_bytes for v in files.values() if self._sha256(server.endpoint, v) is None)
             if absent:
                 self.evict(max(0, self.limit_bytes - absent))
-        lock, done = Lock(), 0
-
-        def bring(item: tuple[str, Version]) -> None:
-            nonlocal done
-            name, version = item
-            self._bring(version, destination / name, server, source)
-            with lock:
-                done += 1
-                if on_done:
-                    on_done(done, len(files))
-
         pool = ThreadPoolExecutor(THREADS)
         try:
-            for _ in pool.map(bring, files.items()):
-                pass
+            bringing = [
+                # The context says which task a line of the log belongs to.
+                pool.submit(copy_context().run, self._bring, version, destination / name, server, source)
+                for name, version in files.items()
+            ]
+            for done, each in enumerate(bringing, 1):
+                each.result()
+                if on_done and _is_new_percent(done, len(files)):
+                    on_done(done, len(files))
         finally:
             pool.shutdown(cancel_futures=True)
         self.evict(self.limit_bytes)
@@ -227,6 +223,10 @@ class Cache:
         with partial_file(path.parent) as partial:
             partial.write_bytes(body)
             partial.replace(path)
+
+
+def _is_new_percent(done: int, total: int) -> bool:
+    return done * 100 // total != (done - 1) * 100 // total
 
 
 def _read(path: Path) -> Entry | None:

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -204,6 +205,30 @@ class TestCache:
         assert downloads == ["s3://bkt/set/7.png"]
         assert (third / "7.png").read_bytes() == b"other"
         assert (first / "7.png").read_bytes() == (second / "7.png").read_bytes() == b"image 7"
+
+    def test_progress_is_told_by_the_percent_and_lines_know_their_task(
+        self, bucket: Any, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        put_images(bucket, 1)
+        each = found(server, "s3://bkt/set/")
+        (version,) = each.files.values()
+        task = ContextVar("task", default="none")
+        task.set("fetch")
+        seen: list[str] = []
+        real = Server.download
+
+        def download(self: Server, version: Version, path: Path) -> str:
+            seen.append(task.get())
+            return real(self, version, path)
+
+        monkeypatch.setattr(Server, "download", download)
+        told: list[tuple[int, int]] = []
+        cache = Cache(tmp_path)
+        files = {f"{index}.png": version for index in range(250)}
+        cache.take(files, cache.own_folder(), server, each.source, lambda done, total: told.append((done, total)))
+        assert len(told) == 100
+        assert told[-1] == (250, 250)
+        assert set(seen) == {"fetch"}
 
     def test_a_listing_and_a_head_name_one_version(self, bucket: Any, server: Server) -> None:
         put_images(bucket)
