@@ -105,8 +105,9 @@ def removable(older_than_days: float = 0.0) -> list[Removable]:
     if old:
         size_bytes = sum(each.size_bytes for each in old)
         found.append(Removable("sources", str(cache.folder), len(old), size_bytes, lambda: cache.remove(old)))
-    for kind, folders in (("work", _stage_folders()), ("checkpoints", _below(work_folder() / CHECKPOINTS))):
-        found += [_whole(kind, path) for path in folders if _last_change_s(path) <= unused_s]  # type: ignore[arg-type]
+    checkpoints = _below(work_folder() / CHECKPOINTS)
+    found += [_whole("work", path) for path in _stage_folders() if _last_change_s(path) <= unused_s]
+    found += [_whole("checkpoints", path) for path in checkpoints if _last_change_s(path) <= unused_s]
     found += [_home(home) for home in _homes() if _last_change_s(home) <= before_s and _is_free(home)]
     return found
 
