@@ -44,11 +44,6 @@ class Site(Record):
     build: str = ""
     """What the build pins artifacts with."""
 
-    @property
-    def cache(self) -> Path:
-        """A folder for what was fetched from afar."""
-        return Path(self.work) / "cache"
-
 
 def is_transient(task: Any, task_run: Any, state: State[Any]) -> bool:
     """Return whether trying again may help: never for an input error or an SDK's time-out."""
