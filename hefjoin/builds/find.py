@@ -28,7 +28,7 @@ class Build(Record):
     manifest: Manifest
 
     @property
-    def keys(self) -> dict[str, str]:
+    def stage_keys(self) -> dict[str, str]:
         """The key of each stage, by the stage's title."""
         return {f"{run.stage} {run.subject}".rstrip(): run.key for run in self.manifest.stages}
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
+from hefjoin.artifacts import Ref
 from hefjoin.calibration import set_sha256
 from hefjoin.errors import InputError, Problem, SpecError, StoreError
 from hefjoin.formats import onnx_file, onnx_weights
@@ -17,14 +18,18 @@ from hefjoin.sources.bucket import Server, Version
 from hefjoin.sources.cache import Cache
 from hefjoin.sources.find import Found, beside, find, is_afar
 from hefjoin.spec import BuildSpec
-from hefjoin.stores import Store
 
 PACKAGE = "package://"
 WEIGHTS = "weights"
 """Media of a file beside a model."""
 
 
-def fetch(spec: BuildSpec, store: Store, cache: Path, on_progress: Callable[[Progress], None] | None = None) -> Fetched:
+def fetch(
+    spec: BuildSpec,
+    put: Callable[[Path, str], Ref],
+    cache: Path,
+    on_progress: Callable[[Progress], None] | None = None,
+) -> Fetched:
     """Bring the models into the store and the frame sets within reach.
 
     Requires: every source exists. Ensures: each model is an artifact of the store, and so is each file beside it that
@@ -33,7 +38,7 @@ def fetch(spec: BuildSpec, store: Store, cache: Path, on_progress: Callable[[Pro
 
     Args:
         spec: What to build.
-        store: Where the models go.
+        put: Leaves a file of a media in the store, as `Workplace.put` does.
         cache: The folder of the cache of what comes from S3.
         on_progress: Told how many objects from S3 are there.
 
@@ -53,9 +58,9 @@ def fetch(spec: BuildSpec, store: Store, cache: Path, on_progress: Callable[[Pro
             if (path := paths.get(f"{field}.source"))
         }
         fetched = Fetched(
-            models={name: store.put(path, path.suffix.lower().lstrip(".")) for name, path in models.items()},
+            models={name: put(path, path.suffix.lower().lstrip(".")) for name, path in models.items()},
             weights={
-                name: {file: store.put(models[name].parent / file, WEIGHTS) for file in files}
+                name: {file: put(models[name].parent / file, WEIGHTS) for file in files}
                 for name, files in weights.items()
             },
             calibration=sets["calibration"],

@@ -11,7 +11,7 @@ from pathlib import Path
 from hefjoin.artifacts import to_json
 from hefjoin.builds.changes import changes
 from hefjoin.builds.find import Build, latest_build, repeated_build
-from hefjoin.builds.rows import add_build, add_to_row
+from hefjoin.builds.rows import add_build, add_to_row, read_row
 from hefjoin.manifest import Manifest, Published
 from hefjoin.stages.contract import Workplace, own_directory
 from hefjoin.stores.claims import claimed
@@ -30,18 +30,24 @@ def publish(manifest: Manifest, place: Workplace) -> Build:
         before = latest_build(place.store, provider, name)
         repeated = None if place.force else repeated_build(place.store, before, manifest)
         if repeated is not None:
-            place.pin([repeated.published.manifest, repeated.published.report])
             logger.info("%s", _nothing_changed(repeated, before))
-            return repeated
+            return Build(manifest=repeated.manifest, published=_named(repeated.manifest, repeated.published, place))
         if before is not None:
             changed = tuple(change.text for change in changes(before.manifest, manifest))
             manifest = manifest.model_copy(update={"parent": before.manifest.build_id, "changed": changed})
         with own_directory(place, f"publish {manifest.build_id}") as work:
             published = _store(manifest, work, place)
-        if manifest.is_promotable:
-            published = add_to_row(place.store, published)
         add_build(place.store, published)
-    return Build(manifest=manifest, published=published)
+        return Build(manifest=manifest, published=_named(manifest, published, place))
+
+
+def _named(manifest: Manifest, published: Published, place: Workplace) -> Published:
+    """Make a build that passed its gates the latest, unless it was that at any time; a kill may have come between."""
+    if not manifest.is_promotable:
+        return published
+    row = read_row(place.store, published.provider, published.name)
+    was = [record for record in row if record.build_id == published.build_id]
+    return was[-1] if was else add_to_row(place.store, published)
 
 
 def _nothing_changed(repeated: Build, latest: Build | None) -> str:

@@ -402,7 +402,7 @@ class TestFetch:
     def test_all_sources_come_from_s3_once(self, spec: BuildSpec, tmp_path: Path, downloads: list[str]) -> None:
         progress: list[Any] = []
         for _ in range(2):
-            got = fetch(spec, LocalStore(tmp_path / "store"), tmp_path / "cache", progress.append)
+            got = fetch(spec, LocalStore(tmp_path / "store").put, tmp_path / "cache", progress.append)
             assert got.calibration.sha256 == file_sha256(tmp_path / "images.npy")
             assert np.load(got.calibration.uri).shape[0] == 32
             assert got.models["left"].sha256 == file_sha256(tmp_path / "left.onnx")
@@ -420,7 +420,7 @@ class TestFetch:
         raw["evaluation"]["source"] = "s3://nowhere/x/"
         wrong_spec = validate_spec(raw)
         for call in (
-            lambda: fetch(wrong_spec, LocalStore(tmp_path / "store"), tmp_path / "cache"),
+            lambda: fetch(wrong_spec, LocalStore(tmp_path / "store").put, tmp_path / "cache"),
             lambda: preflight(wrong_spec),
         ):
             with pytest.raises(SpecError) as caught:
@@ -439,11 +439,11 @@ class TestFetch:
         onnx.save(classifier(0, CLASSES["left"]), tmp_path / "left.onnx", **target)
         bucket.upload_file(str(tmp_path / "left.onnx"), "bkt", "nets/left.onnx")
         with pytest.raises(SpecError, match=r"models\[0\].source: s3://bkt/nets/parts/left.data does not exist"):
-            fetch(spec, LocalStore(tmp_path / "store"), tmp_path / "cache")
+            fetch(spec, LocalStore(tmp_path / "store").put, tmp_path / "cache")
         assert held.in_use(tmp_path / "cache" / "in-use") == []
         bucket.upload_file(str(tmp_path / "parts" / "left.data"), "bkt", "nets/parts/left.data")
         downloads.clear()
-        got = fetch(spec, LocalStore(tmp_path / "store"), tmp_path / "cache")
+        got = fetch(spec, LocalStore(tmp_path / "store").put, tmp_path / "cache")
         assert downloads == ["s3://bkt/nets/parts/left.data"]
         assert got.weights["left"]["parts/left.data"].sha256 == file_sha256(tmp_path / "parts" / "left.data")
         release(got)
@@ -454,7 +454,7 @@ class TestFetch:
         monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
         preflight(spec)
         with pytest.raises(StoreError) as caught:
-            fetch(spec, LocalStore(tmp_path / "store"), tmp_path / "cache")
+            fetch(spec, LocalStore(tmp_path / "store").put, tmp_path / "cache")
         assert caught.value.is_transient
 
 

@@ -278,6 +278,14 @@ def test_one_that_repeats_a_build_that_was_held_back_is_that_build(place: Workpl
     assert place.store.list_records("names") == []
 
 
+def test_one_that_repeats_a_build_whose_naming_was_killed_names_it(place: Workplace, built: Manifest) -> None:
+    publish(another(built, "b1"), place)
+    place.store.remove_record("names/emulator/resnet-pair/000001")
+    found = publish(another(built, "b2"), place)
+    assert (found.manifest.build_id, found.published.record) == ("b1", "names/emulator/resnet-pair/000001")
+    assert [key[-2:] for key in place.store.list_records("builds")] == ["b1"]
+
+
 def test_a_forced_build_is_another_even_where_it_comes_to_the_same(place: Workplace, built: Manifest) -> None:
     publish(built, place)
     forced = publish(another(built, "b2"), replace(place, force=True))

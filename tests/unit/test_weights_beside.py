@@ -50,7 +50,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def fetched(folder: Path, spec: BuildSpec) -> Fetched:
-    return fetch(spec, LocalStore(folder / "store"), folder / "cache")
+    return fetch(spec, LocalStore(folder / "store").put, folder / "cache")
 
 
 def parses(spec: BuildSpec, found: Fetched) -> dict[str, Parse]:
