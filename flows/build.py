@@ -12,9 +12,10 @@ from prefect import flow
 from prefect.futures import PrefectFuture
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from flows.provenance import machine, versions
+from flows.provenance import code_sha256, machine, versions
 from hefjoin.artifacts import Record
-from hefjoin.builds.find import latest_build
+from hefjoin.builds.changes import changes
+from hefjoin.builds.find import latest_build, repeated_build
 from hefjoin.errors import HefJoinError, combined
 from hefjoin.folders import STORE, work_folder
 from hefjoin.manifest import Manifest, Published
@@ -76,6 +77,7 @@ def join_and_compile(spec: BuildSpec, store: str = STORE, sdk: Choice = "auto", 
         sdk: Which compiler: the DFC, the emulator, or auto: the DFC where one is configured.
         force: Build everything anew, though nothing changed.
     """
+    begun = time.monotonic()
     toolchain = resolve(sdk, spec.dfc_python)
     before = latest_build(open_store(store), toolchain.sdk.provider, spec.name)
     site = Site(
@@ -105,6 +107,7 @@ def join_and_compile(spec: BuildSpec, store: str = STORE, sdk: Choice = "auto", 
     manifest = Manifest(
         build_id=f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{uuid4().hex[:8]}",
         created_at=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        seconds=round(time.monotonic() - begun, 3),
         sdk=toolchain.sdk,
         spec=spec,
         fetched=fetched,
@@ -123,9 +126,15 @@ def join_and_compile(spec: BuildSpec, store: str = STORE, sdk: Choice = "auto", 
         stages=tuple(outcome.run for outcome in (*before_compile, compiled, measured, scored)),
         machine=machine(),
         versions=versions(),
+        code_sha256=code_sha256(),
         parent=before.manifest.build_id if before else "",
     )
-    if before is not None and manifest.repeats(before.manifest):
-        logger.info("nothing changed since build %s", before.manifest.build_id)
-        return Build(manifest=before.manifest, published=before.published)
+    if before is not None:
+        if same := repeated_build(open_store(store), before, manifest):
+            latest = before.manifest.build_id
+            taken_back = f", which was rolled back; {latest} stays the latest" if same is not before else ""
+            logger.info("nothing changed since build %s%s", same.manifest.build_id, taken_back)
+            return Build(manifest=same.manifest, published=same.published)
+        changed = tuple(change.text for change in changes(before.manifest, manifest))
+        manifest = manifest.model_copy(update={"changed": changed})
     return Build(manifest=manifest, published=publish(site, manifest))

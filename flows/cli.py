@@ -5,10 +5,22 @@ The rule: what a command does not need is not imported; each imports inside itse
 
 from __future__ import annotations
 
-from flows.commands import build, conformance, doctor, example, inspect, loader
+from flows.commands import (
+    build,
+    conformance,
+    diff,
+    doctor,
+    example,
+    history,
+    inspect,
+    loader,
+    rollback,
+    schema,
+    verify,
+)
 from flows.door import main
 
-COMMANDS = (build, conformance, doctor, example, inspect, loader)
+COMMANDS = (build, conformance, diff, doctor, example, history, inspect, loader, rollback, schema, verify)
 
 if __name__ == "__main__":
     main()

@@ -66,6 +66,13 @@ def store_option(function: Callable[..., Any]) -> Callable[..., Any]:
     )(function)
 
 
+def provider_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the option --sdk that says whose builds of a name are meant."""
+    return click.option(
+        "--sdk", type=click.Choice(["dfc", "emulator"]), help="Whose builds, where the name has those of both."
+    )(function)
+
+
 def _is_lost_server(error: Exception) -> bool:
     """Return whether an error comes from Prefect's connection to its server."""
     return type(error).__module__.partition(".")[0] in ("httpx", "httpcore")

@@ -68,14 +68,19 @@ def leaves(value: Any, path: str = "") -> dict[str, Any]:
 
 def refs(value: object) -> Iterator[Ref]:
     """Yield every artifact that a record names."""
+    return (ref for _, ref in named_refs(value))
+
+
+def named_refs(value: object, path: str = "") -> Iterator[tuple[str, Ref]]:
+    """Yield every artifact that a record names, with its path in the record: `compiled.attempts[0].log`."""
     if isinstance(value, Ref):
-        yield value
+        yield path, value
     elif isinstance(value, Record):
         for name in type(value).model_fields:
-            yield from refs(getattr(value, name))
+            yield from named_refs(getattr(value, name), f"{path}.{name}".lstrip("."))
     elif isinstance(value, dict):
-        for item in value.values():
-            yield from refs(item)
+        for name, item in value.items():
+            yield from named_refs(item, f"{path}.{name}".lstrip("."))
     elif isinstance(value, list | tuple):
-        for item in value:
-            yield from refs(item)
+        for index, item in enumerate(value):
+            yield from named_refs(item, f"{path}[{index}]")

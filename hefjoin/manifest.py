@@ -9,17 +9,17 @@ from typing import Literal
 
 from pydantic import Field
 
-from hefjoin.artifacts import Record, Ref
+from hefjoin.artifacts import Record, Ref, Sha256
 from hefjoin.results.checked import Forecast, JoinCheck
 from hefjoin.results.compiled import Compiled
 from hefjoin.results.measured import Measured
 from hefjoin.results.networks import Joined, Network
 from hefjoin.results.quantized import Coupled, Mend, Quantized, Repair
-from hefjoin.results.sources import Fetched, Sdk
+from hefjoin.results.sources import Fetched, Provider, Sdk
 from hefjoin.scores import Scored
 from hefjoin.spec import BuildSpec
 
-SCHEMA_VERSION: Literal[3] = 3
+SCHEMA_VERSION: Literal[4] = 4
 """Raised when a field changes its meaning or a new one is required; manifests of others are not read."""
 
 
@@ -30,6 +30,8 @@ class Gate(Record):
     wanted: str
     found: str
     verdict: Literal["passed", "failed", "not evaluated"]
+    missed: str = ""
+    """By how much a failed one missed: `2.0 dB below 20`."""
 
 
 class StageRun(Record):
@@ -58,10 +60,12 @@ class Machine(Record):
 class Manifest(Record):
     """All that is known of one build."""
 
-    schema_version: Literal[3] = SCHEMA_VERSION
+    schema_version: Literal[4] = SCHEMA_VERSION
     build_id: str
     created_at: str
-    """ISO 8601, UTC."""
+    """When all was done; ISO 8601, UTC."""
+    seconds: float
+    """From the start of the build to `created_at`, reused work and waiting included."""
     sdk: Sdk
     spec: BuildSpec
     fetched: Fetched
@@ -82,12 +86,22 @@ class Manifest(Record):
     stages: tuple[StageRun, ...]
     machine: Machine
     versions: dict[str, str]
+    """Of the packages in the build's own interpreter; the compiler's is in `sdk`, the runtime's in `measured`."""
+    code_sha256: Sha256
+    """Digest of hefjoin's own files: two builds of one version in development may be of different code."""
     parent: str = Field(default="", description="Build id of the latest of the same name before this one.")
+    changed: tuple[str, ...] = ()
+    """In what the build differs from its parent, in words; see `hefjoin.builds.changes`."""
 
     @property
     def is_promotable(self) -> bool:
         """No gate failed; one that was not evaluated does not hold a build back."""
         return all(gate.verdict != "failed" for gate in self.gates)
+
+    @property
+    def quality_source(self) -> str:
+        """Who computed the quantized network's outputs: `emulator`, or `DFC` for the vendor's simulation."""
+        return "emulator" if self.sdk.provider == "emulator" else "DFC"
 
     def repeats(self, earlier: Manifest) -> bool:
         """Return whether this build did nothing that the earlier one had not done: same spec, every stage reused.
@@ -104,9 +118,15 @@ class Manifest(Record):
 
 
 class Published(Record):
-    """Where a build was left."""
+    """Where a build was left: a record beside the other builds of its name, and one whenever it became the latest."""
 
     build_id: str
+    provider: Provider
+    name: str
+    created_at: str
+    """When this record was made; ISO 8601, UTC."""
+    host: str
+    """Where it was made."""
     manifest: Ref
     report: Ref
     hef: Ref
@@ -114,3 +134,5 @@ class Published(Record):
     """File name a HEF should carry: `<name>.hef`, `<name>.emulated.hef`."""
     record: str
     """Key of the new record under the name; empty where a gate failed."""
+    took_back: tuple[str, ...] = ()
+    """Of a rollback: the builds that this record and the rollbacks right before it took back, the last one first."""

@@ -89,6 +89,7 @@ def make_manifest(
     records: dict[str, Any] = {
         "build_id": "20251123-071400-3f9a",
         "created_at": "2025-11-23T07:14:00Z",
+        "seconds": 101.3,
         "sdk": Sdk(provider="emulator", version="0.1.0+5c1e"),
         "spec": make_spec(MODELS),
         "fetched": Fetched(
@@ -179,6 +180,7 @@ def make_manifest(
         "stages": _stages(models),
         "machine": Machine(host="builder-1", platform="Linux-6.1-x86_64", cpu="AMD EPYC 7R13", cores=2),
         "versions": {"hefjoin": "0.1.0", "numpy": "2.3.1", "onnx": "1.23.0", "onnxruntime": "1.32.0"},
+        "code_sha256": "c" * 64,
         "parent": "20251122-101500-11aa",
     }
     return Manifest(**{**records, **changes})
@@ -351,7 +353,7 @@ def failed_manifest() -> Manifest:
     return make_manifest(
         gates=(
             Gate(name="SNR of resnet_a", wanted="≥ 30 dB", found="31.2 dB", verdict="passed"),
-            Gate(name="SNR of resnet_b", wanted="≥ 30 dB", found="29.2 dB", verdict="failed"),
+            Gate(name="SNR of resnet_b", wanted="≥ 30 dB", found="29.2 dB", verdict="failed", missed="0.8 dB below 30"),
         )
     )
 

@@ -9,14 +9,16 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from hefjoin.artifacts import Record
-from hefjoin.builds.rows import PROVIDERS, latest, read
-from hefjoin.errors import InputError
+from hefjoin.builds.rows import PROVIDERS, builds_key, latest, read, row_key
+from hefjoin.errors import InputError, StoreError
 from hefjoin.manifest import Manifest, Published
 from hefjoin.results.sources import Provider
 from hefjoin.spec import NAME_PATTERN
 from hefjoin.stores import Store, os_errors
 
 SHOWN = 10
+LOST = ("missing", "damaged")
+"""Reasons of a StoreError that say something of what is stored and nothing of the store."""
 
 
 class Before(Record):
@@ -32,7 +34,10 @@ class Before(Record):
 
 
 def latest_build(store: Store, provider: Provider, name: str) -> Before | None:
-    """Return the latest build of a name, or None where there is none or it cannot be read any more."""
+    """Return the latest build of a name; None where there is none, or where it is lost, damaged or another version's.
+
+    A build that finds it damaged is then made and published anew.
+    """
     try:
         published = latest(store, provider, name)
         if published is None or not (store.has(published.manifest) and store.is_intact(published.report)):
@@ -40,37 +45,69 @@ def latest_build(store: Store, provider: Provider, name: str) -> Before | None:
         return Before(published=published, manifest=read_manifest(store, published))
     except InputError:
         return None
+    except StoreError as error:
+        if error.reason not in LOST:
+            raise
+        return None
+
+
+def repeated_build(store: Store, before: Before, manifest: Manifest) -> Before | None:
+    """Return the build that a new one repeats: the latest, or one that was taken back for it; None where neither.
+
+    Args:
+        store: Where builds are.
+        before: The latest build of the name.
+        manifest: The new build.
+    """
+    if manifest.repeats(before.manifest):
+        return before
+    for build_id in before.published.took_back:
+        try:
+            published = read(store, f"{builds_key(manifest.sdk.provider, manifest.spec.name)}/{build_id}")
+            taken = Before(published=published, manifest=read_manifest(store, published)) if published else None
+        except (InputError, StoreError):
+            continue  # what cannot be read is not repeated: it is made and published anew
+        if taken is not None and manifest.repeats(taken.manifest):
+            return taken
+    return None
 
 
 def find_manifest(build: str, store: Store) -> Manifest:
     """Return the manifest of a build.
 
     Args:
-        build: A manifest.json; a folder with one; a build id or how one begins; or a name, for its latest build.
+        build: A manifest.json; a folder with one; or what `find_published` takes.
         store: Where ids and names are looked up.
 
     Raises:
         InputError: There is none, there are several, or it was written by another version of hefjoin.
         StoreError: The store cannot be read, or has lost the manifest.
     """
+    path = manifest_file(build)
+    return _parse(path, str(path)) if path else read_manifest(store, find_published(build, store))
+
+
+def manifest_file(build: str) -> Path | None:
+    """Return the manifest that lies at a path, or in the folder there; None where none does."""
     path = Path(build)
-    if path.is_dir() and (path / "manifest.json").is_file():
+    if path.is_dir():
         path = path / "manifest.json"
-    if path.is_file():
-        return _parse(path, str(path))
-    return read_manifest(store, find_published(build, store))
+    return path if path.is_file() else None
 
 
 def find_published(build: str, store: Store) -> Published:
     """Return the record of a build.
 
     Args:
-        build: A build id, a name (for its latest build), or how a single build id begins.
+        build: A build id or how a single one begins; a name, for its latest build; `name@3`, for its third record.
         store: Where it is looked up.
 
     Raises:
         InputError: There is none, or there are several.
     """
+    name, _, number = build.partition("@")
+    if number.isdecimal() and re.match(NAME_PATTERN, name):
+        return _numbered(name, int(number), store)
     keys = store.list_records("builds") if re.match(NAME_PATTERN, build) else []
     whole = [key for key in keys if key.rpartition("/")[2] == build]
     named = [] if whole or not keys else [latest(store, provider, build) for provider in PROVIDERS]
@@ -86,6 +123,18 @@ def find_published(build: str, store: Store) -> Published:
         f"{build!r} is no manifest, no folder with a manifest.json, and no build or name in {store.uri}, which has "
         f"{_names(store)}"
     )
+
+
+def record_of(store: Store, manifest: Manifest) -> Published | None:
+    """Return the record of the build that a manifest is of; None where the store has none."""
+    return read(store, f"{builds_key(manifest.sdk.provider, manifest.spec.name)}/{manifest.build_id}")
+
+
+def _numbered(name: str, number: int, store: Store) -> Published:
+    for provider in PROVIDERS:
+        if found := read(store, f"{row_key(provider, name)}/{number:06d}"):
+            return found
+    raise InputError(f"{name} in {store.uri} has no record {number}; `hefjoin history {name}` lists them")
 
 
 def read_manifest(store: Store, published: Published) -> Manifest:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from pydantic import ValidationError
 
 from hefjoin.errors import InputError, StoreError
-from hefjoin.manifest import Manifest, Published
+from hefjoin.manifest import Published
 from hefjoin.results.sources import Provider
 from hefjoin.stores import Store
 
@@ -14,24 +16,28 @@ PROVIDERS: tuple[Provider, ...] = ("dfc", "emulator")
 ATTEMPTS = 100
 
 
-def add_build(store: Store, manifest: Manifest, published: Published) -> None:
+def add_build(store: Store, published: Published) -> None:
     """Leave the record of a build, beside those of the same name."""
-    key = f"{_builds(manifest.sdk.provider, manifest.spec.name)}/{manifest.build_id}"
-    store.create_record(key, published.model_dump(mode="json"))
+    store.create_record(build_key(published), published.model_dump(mode="json"))
+
+
+def build_key(published: Published) -> str:
+    """Return the key of a build's own record."""
+    return f"{builds_key(published.provider, published.name)}/{published.build_id}"
 
 
 def builds_of(store: Store, provider: Provider, name: str) -> list[str]:
     """Return the keys of all builds of a name, promoted or not, the newest last."""
-    return store.list_records(_builds(provider, name))
+    return store.list_records(builds_key(provider, name))
 
 
-def add_to_row(store: Store, provider: Provider, name: str, published: Published) -> Published:
-    """Make a build the latest of a name; return it with the key of its new record.
+def add_to_row(store: Store, published: Published) -> Published:
+    """Make a build the latest of its name; return it with the key of its new record.
 
     Raises:
         StoreError: Others were faster each time, or the store cannot be written.
     """
-    folder = _row(provider, name)
+    folder = row_key(published.provider, published.name)
     for _ in range(ATTEMPTS):
         keys = store.list_records(folder)
         number = int(keys[-1].rpartition("/")[2]) + 1 if keys else 1
@@ -47,7 +53,20 @@ def add_to_row(store: Store, provider: Provider, name: str, published: Published
 
 def row_of(store: Store, provider: Provider, name: str) -> list[str]:
     """Return the keys of a name's records; the last is that of its latest."""
-    return store.list_records(_row(provider, name))
+    return store.list_records(row_key(provider, name))
+
+
+def read_row(store: Store, provider: Provider, name: str) -> list[Published]:
+    """Return a name's records in order, without those that another version of hefjoin wrote.
+
+    Raises:
+        StoreError: One is damaged.
+    """
+    found = []
+    for key in row_of(store, provider, name):
+        with suppress(InputError):
+            found.append(read(store, key))
+    return [record for record in found if record is not None]
 
 
 def latest(store: Store, provider: Provider, name: str) -> Published | None:
@@ -73,9 +92,11 @@ def read(store: Store, key: str) -> Published | None:
         ) from error
 
 
-def _builds(provider: Provider, name: str) -> str:
+def builds_key(provider: Provider, name: str) -> str:
+    """Return the folder of the records of a name's builds."""
     return f"builds/{provider}/{name}"
 
 
-def _row(provider: Provider, name: str) -> str:
+def row_key(provider: Provider, name: str) -> str:
+    """Return the folder of a name's records."""
     return f"names/{provider}/{name}"

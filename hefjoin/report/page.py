@@ -125,7 +125,7 @@ def render_page(manifest: Manifest, outputs: Path, frames: Path) -> str:
         native={each.layer: each for each in manifest.quantized.native},
         key_figures=_key_figures(manifest),
         gates=[(gate, words.gate_found_text(manifest, gate)) for gate in manifest.gates],
-        quality_source=words.quality_source(manifest),
+        quality_source=manifest.quality_source,
         graph=graph.draw_graph(manifest.joined, colors),
         resources=_resources(manifest, colors),
         repair_rows=noise.repair_rows(manifest.repair) if manifest.repair else [],
@@ -185,7 +185,7 @@ def _figure(text: str) -> Markup:
 def _key_figures(manifest: Manifest) -> list[tuple[str, str]]:
     network, compiled = manifest.joined.network, manifest.compiled
     worst = min((each.snr_db for each in manifest.quantized.accuracy), default=None)
-    source = words.quality_source(manifest)
+    source = manifest.quality_source
     return [
         ("Contexts", words.contexts_text(compiled)),
         ("Throughput", words.fps_text(manifest.measured)),
@@ -216,7 +216,7 @@ def _pictures(
     manifest: Manifest, colors: Mapping[str, str], arrays: Mapping[str, Array], frames: Path
 ) -> dict[str, Any]:
     """Return what is drawn from outputs and frames: SNR per layer, scatters, maps."""
-    source = words.quality_source(manifest)
+    source = manifest.quality_source
     outputs = _outputs(manifest, arrays)
     shown = sorted(sorted(outputs, key=lambda each: each.accuracy.snr_db)[:MOST_SCATTERS], key=lambda o: o.index)
     return {
@@ -256,7 +256,7 @@ def _map_frames(
     ]
     if not found:
         return
-    source = words.quality_source(manifest)
+    source = manifest.quality_source
     pixels = np.load(frames, mmap_mode="r")
     for index in maps.choose_frames(found):
         frame = pixels[index][..., ::-1] if manifest.check.color == "bgr" else pixels[index]

@@ -50,7 +50,7 @@ class ScoreRow:
 def summary_rows(manifest: Manifest) -> list[ModelRow]:
     """Return the main table: one row for each model."""
     judged = {each.model: each for each in manifest.quantized.accuracy}
-    source = words.quality_source(manifest)
+    source = manifest.quality_source
     scored = {each.model: each for each in manifest.scored.models if each.at("quantized")}
     return [_model_row(model, judged.get(model), scored.get(model), source) for model in manifest.models]
 
@@ -90,7 +90,7 @@ def _score_row(manifest: Manifest, scores: ModelScores, stage: AccuracyStage) ->
         value = reason if reason == "not measured" else f"not available: {reason}"
         difference = meaning = "–"
     else:
-        source = manifest.measured.source if stage == "device" else words.quality_source(manifest)
+        source = manifest.measured.source if stage == "device" else manifest.quality_source
         value = words.sourced(words.score_text(scores.kind, score.value), source)
         found = next(iter(score.differences), None)
         difference = words.difference_text(scores.kind, found) if found else "the reference"
@@ -145,7 +145,7 @@ def _worse_on_device(manifest: Manifest) -> Iterator[str]:
             yield (
                 f"{each.model} has {words.db_text(each.snr_db)} on the device "
                 f"({manifest.measured.source}), {words.db_text(expected)} were expected "
-                f"({words.quality_source(manifest)}): do not rely on this HEF before that is understood."
+                f"({manifest.quality_source}): do not rely on this HEF before that is understood."
             )
 
 

@@ -32,11 +32,6 @@ def sourced(text: str, source: str) -> str:
     return f"{text} ({source})" if source else text
 
 
-def quality_source(manifest: Manifest) -> str:
-    """Return who computed the quantized network's outputs: `emulator`, or `DFC` for the vendor's simulation."""
-    return "emulator" if manifest.sdk.provider == "emulator" else "DFC"
-
-
 def significant(value: float, digits: int = 3) -> str:
     """Return a number rounded to that many significant digits, never an exponent, thousands apart.
 
@@ -281,8 +276,9 @@ def metric_text(metric: str) -> str:
 
 
 def gate_found_text(manifest: Manifest, gate: Gate) -> str:
-    """Return what a gate found; a figure gets its source."""
+    """Return what a gate found, and by how much it missed; a figure gets its source."""
     if not any(letter.isdigit() for letter in gate.found):
         return gate.found
     is_measured = "FPS" in gate.found or gate.name.endswith("on the device")
-    return sourced(gate.found, manifest.measured.source if is_measured else quality_source(manifest))
+    found = sourced(gate.found, manifest.measured.source if is_measured else manifest.quality_source)
+    return f"{found}, {gate.missed}" if gate.missed else found

@@ -49,7 +49,7 @@ def _snr_gate(least: float, model: str, accuracy: ModelAccuracy | None) -> Gate:
     name, wanted = f"SNR of {model}", f"≥ {least:g} dB"
     if accuracy is None:
         return Gate(name=name, wanted=wanted, found=POST_PROCESSED, verdict="not evaluated")
-    return _gate(name, wanted, f"{accuracy.snr_db:.1f} dB", accuracy.snr_db >= least)
+    return _gate(name, wanted, f"{accuracy.snr_db:.1f} dB", accuracy.snr_db - least, f"dB below {least:g}")
 
 
 def _drop_gate(most: float, model: str, scores: ModelScores, stage: AccuracyStage) -> Gate:
@@ -63,7 +63,7 @@ def _drop_gate(most: float, model: str, scores: ModelScores, stage: AccuracyStag
     difference = score.difference_to("fp-optimized")
     assert difference is not None
     found = f"{lost_text(drop)} {unit}, {difference.verdict}, {p_value_text(difference.p_value)}"
-    return _gate(name, wanted, found, drop <= most)
+    return _gate(name, wanted, found, most - drop, f"{unit} above {most:g}")
 
 
 def _disagreement_gate(most: float, model: str, accuracy: ModelAccuracy | None) -> Gate:
@@ -74,11 +74,16 @@ def _disagreement_gate(most: float, model: str, accuracy: ModelAccuracy | None) 
         return Gate(name=f"accuracy drop of {model}", wanted=wanted, found=found, verdict="not evaluated")
     worst = min(accuracy.outputs, key=lambda output: output.agreement)
     points = accuracy.disagreement_points
-    return _gate(f"disagreement ({worst.metric}) of {model}", wanted, f"{lost_text(points)} points", points <= most)
+    name = f"disagreement ({worst.metric}) of {model}"
+    return _gate(name, wanted, f"{lost_text(points)} points", most - points, f"points above {most:g}")
 
 
-def _gate(name: str, wanted: str, found: str, passed: bool) -> Gate:
-    return Gate(name=name, wanted=wanted, found=found, verdict="passed" if passed else "failed")
+def _gate(name: str, wanted: str, found: str, margin: float, miss: str) -> Gate:
+    """Return a gate that passed unless its margin is negative; a miss is never rounded to nothing."""
+    if margin >= 0:
+        return Gate(name=name, wanted=wanted, found=found, verdict="passed")
+    by = f"{-margin:.1f}" if margin <= -0.05 else f"{-margin:.1g}"
+    return Gate(name=name, wanted=wanted, found=found, verdict="failed", missed=f"{by} {miss}")
 
 
 def _fps_gate(wanted: float, measured: Measured) -> Gate:
@@ -87,7 +92,7 @@ def _fps_gate(wanted: float, measured: Measured) -> Gate:
     if measured.source != "device" or not single:
         found = "not measured on a device" if single else "not measured at batch 1"
         return Gate(name=name, wanted=least, found=found, verdict="not evaluated")
-    return _gate(name, least, f"{single[0].fps:.0f} FPS", single[0].fps >= wanted)
+    return _gate(name, least, f"{single[0].fps:.0f} FPS", single[0].fps - wanted, f"FPS below {wanted:g}")
 
 
 def publish(manifest: Manifest, place: Workplace) -> Published:
@@ -98,10 +103,8 @@ def publish(manifest: Manifest, place: Workplace) -> Published:
     store = place.store
     with own_directory(place, f"publish {manifest.build_id}") as work:
         published = _store(manifest, work, store)
-    add_build(store, manifest, published)
-    if not manifest.is_promotable:
-        return published
-    return add_to_row(store, manifest.sdk.provider, manifest.spec.name, published)
+    add_build(store, published)
+    return add_to_row(store, published) if manifest.is_promotable else published
 
 
 def _store(manifest: Manifest, work: Path, store: Store) -> Published:
@@ -113,6 +116,10 @@ def _store(manifest: Manifest, work: Path, store: Store) -> Published:
     (work / "report.html").write_text(render(manifest, outputs, frames), encoding="utf-8")
     return Published(
         build_id=manifest.build_id,
+        provider=manifest.sdk.provider,
+        name=manifest.spec.name,
+        created_at=manifest.created_at,
+        host=manifest.machine.host,
         manifest=store.put(work / "manifest.json", "json"),
         report=store.put(work / "report.html", "html"),
         hef=manifest.compiled.hef,

@@ -12,7 +12,7 @@ from uuid import uuid4
 
 def build(spec_path: str, store_uri: str) -> list[bool]:
     """Build a spec; returns for every stage whether it was reused."""
-    from flows.provenance import machine, versions
+    from flows.provenance import code_sha256, machine, versions
     from hefjoin.builds.find import latest_build
     from hefjoin.manifest import Manifest
     from hefjoin.sdk.toolchain import resolve
@@ -22,6 +22,7 @@ def build(spec_path: str, store_uri: str) -> list[bool]:
     from hefjoin.stages.publish import judge, publish
     from hefjoin.stores import open_store
 
+    begun = time.monotonic()
     spec, store, toolchain = load_spec(Path(spec_path)), open_store(store_uri), resolve("emulator")
     before = latest_build(store, toolchain.sdk.provider, spec.name)
     root = Path(os.environ["HEFJOIN_WORK"])
@@ -37,6 +38,7 @@ def build(spec_path: str, store_uri: str) -> list[bool]:
     manifest = Manifest(
         build_id=f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{uuid4().hex[:8]}",
         created_at=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        seconds=round(time.monotonic() - begun, 3),
         sdk=toolchain.sdk,
         spec=spec,
         fetched=fetched,
@@ -46,6 +48,7 @@ def build(spec_path: str, store_uri: str) -> list[bool]:
         stages=tuple(outcome.run for outcome in outcomes),
         machine=machine(),
         versions=versions(),
+        code_sha256=code_sha256(),
     )
     if before is None or not manifest.repeats(before.manifest):
         publish(manifest, place)

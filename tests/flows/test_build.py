@@ -7,8 +7,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from jsonschema import Draft202012Validator
 
 from flows.build import Build, join_and_compile
+from hefjoin.builds.history import history
+from hefjoin.builds.rollback import roll_back
+from hefjoin.builds.rows import latest
+from hefjoin.builds.schema import json_schema
+from hefjoin.builds.verify import verify
 from hefjoin.errors import JoinError
 from hefjoin.formats import hef as hef_file
 from hefjoin.manifest import Manifest
@@ -107,6 +113,17 @@ class TestFirst:
         assert manifest.measured.source == "emulator"
         assert manifest.parent == ""
 
+    def test_the_manifest_is_what_its_schema_says(self, first: Ran) -> None:
+        Draft202012Validator(json_schema("manifest")).validate(first.build.manifest.model_dump(mode="json"))
+
+    def test_all_that_was_left_is_there_and_is_the_only_entry_of_the_history(self, first: Ran, folder: Path) -> None:
+        store = open_store(str(folder / "store"))
+        found = verify(store, first.build.published)
+        assert (found.findings, found.unchecked) == ((), ())
+        assert found.artifacts == len(list(store.objects()))
+        (entry,) = history(store, "emulator", "tiny")
+        assert (entry.state, entry.records, entry.parent, entry.changed) == ("latest", (1,), "", ())
+
     def test_the_hef_holds_one_input_and_every_output(self, first: Ran, folder: Path, tmp_path: Path) -> None:
         published = first.build.published
         path = open_store(str(folder / "store")).get(published.hef, tmp_path / published.hef_name)
@@ -153,6 +170,7 @@ class TestChanged:
     def test_it_is_the_next_of_its_name(self, first: Ran, changed: Ran) -> None:
         assert changed.build.published.record == "names/emulator/tiny/000002"
         assert changed.build.manifest.parent == first.build.manifest.build_id
+        assert changed.build.manifest.changed == ("right's model",)
 
     def test_each_says_what_changed(self, changed: Ran) -> None:
         reasons = {f"{run.stage} {run.subject}".strip(): run.reason for run in changed.build.manifest.stages}
@@ -160,6 +178,15 @@ class TestChanged:
         assert "networks[1][1].har.sha256" in reasons["join"]
         assert reasons["parse left"].startswith("same inputs as on ")
         assert changed.runs["parse right"].state.message == reasons["parse right"]
+
+
+def test_a_rollback_is_not_undone_by_building_the_same_again(folder: Path, first: Ran, changed: Ran) -> None:
+    store = open_store(str(folder / "store"))
+    _, record = roll_back(store, "tiny", "emulator")
+    assert record.build_id == first.build.manifest.build_id
+    again = build(folder, tasks=len(RUNS) - 1)
+    assert again.build.manifest == changed.build.manifest
+    assert latest(store, "emulator", "tiny") == record
 
 
 def test_models_that_may_not_share_an_input_stop_the_flow_at_once(tmp_path: Path, monkeypatch: Any) -> None:

@@ -38,6 +38,10 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         write_manifest(manifest.model_copy(update={"build_id": build, "spec": spec}), tmp_path / "manifest.json")
         published = Published(
             build_id=build,
+            provider=manifest.sdk.provider,
+            name=name,
+            created_at=manifest.created_at,
+            host="builder-1",
             manifest=store.put(tmp_path / "manifest.json", "json"),
             report=manifest.compiled.hef,
             hef=manifest.compiled.hef,

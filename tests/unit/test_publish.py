@@ -178,6 +178,19 @@ class TestGates:
         (gate,) = judge(GatesSpec(min_snr_db=20), quantized(accuracy()), measured("emulator"), NO_LABELS)
         assert gate == Gate(name="SNR of left", wanted="≥ 20 dB", found="30.0 dB", verdict="passed")
 
+    @pytest.mark.parametrize(
+        ("gates", "missed"),
+        [
+            (GatesSpec(min_snr_db=32), "2.0 dB below 32"),
+            (GatesSpec(min_snr_db=30.004), "0.004 dB below 30.004"),
+            (GatesSpec(min_fps=500), "380.0 FPS below 500"),
+        ],
+    )
+    def test_a_failed_gate_says_by_how_much_and_never_by_nothing(self, gates: GatesSpec, missed: str) -> None:
+        on_device = measured("device", fps=120)
+        failed = [gate for gate in judge(gates, quantized(accuracy()), on_device, NO_LABELS) if gate.missed]
+        assert [(gate.verdict, gate.missed) for gate in failed] == [("failed", missed)]
+
 
 @pytest.fixture
 def place(tmp_path: Path) -> Workplace:

@@ -278,7 +278,7 @@ def test_a_device_far_from_what_was_foreseen_is_a_warning() -> None:
 def test_failed_gate_is_told_with_wanted_and_found(rendered: Callable[[Callable[[], Manifest]], str]) -> None:
     page = parse(rendered(failed_manifest))
     verdict = next(element for element in page.elements if element.attributes.get("class") == "verdict failed")
-    assert verdict.text == "Not promoted: SNR of resnet_b wanted ≥ 30 dB, found 29.2 dB (emulator)"
+    assert verdict.text == "Not promoted: SNR of resnet_b wanted ≥ 30 dB, found 29.2 dB (emulator), 0.8 dB below 30"
     assert "✗ failed" in page.texts("td")
     assert "**Not promoted: SNR of resnet_b wanted" in report.summary_markdown(failed_manifest())
 

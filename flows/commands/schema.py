@@ -1,0 +1,20 @@
+"""`hefjoin schema`: what a spec and a manifest may hold."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+
+from flows.door import command
+
+
+@command
+@click.argument("what", metavar="[spec|manifest]", default="spec", type=click.Choice(["spec", "manifest"]))
+def schema(debug: bool, what: Any) -> None:
+    """Print the JSON Schema of a spec, or of the manifest that a build leaves."""
+    del debug
+    from hefjoin.builds.schema import json_schema
+
+    click.echo(json.dumps(json_schema(what), indent=2, ensure_ascii=False))
