@@ -49,7 +49,7 @@ _UNSUPPORTED = (
     "unsupported",
     "Use a server that honours If-None-Match on PutObject, as AWS S3, SeaweedFS and Ceph do.",
 )
-_UNAVAILABLE = ("unavailable", "Try again; if it stays, check AWS_ENDPOINT_URL and the server.")
+_UNAVAILABLE = ("unavailable", "Try again; if it stays, check AWS_ENDPOINT_URL, the server and its free space.")
 _SETTINGS = ("settings", "Check the URI, AWS_ENDPOINT_URL, AWS_REGION, AWS_CA_BUNDLE and the AWS profile.")
 _CODES = {
     "NoSuchBucket": _BUCKET,
