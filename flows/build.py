@@ -126,5 +126,5 @@ def _built(site: Site, spec: BuildSpec) -> Build:
         versions=versions(),
         code_sha256=code_sha256(),
     )
-    built: Build = publish(site, manifest)
+    built: Build = publish(site, manifest).result()
     return built

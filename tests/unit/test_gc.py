@@ -117,7 +117,7 @@ class TestBuilds:
         good = build(store, tmp_path, "2025a")
         build(store, tmp_path, "2025b")
         build(store, tmp_path, "2025c")
-        roll_back(store, NAME, to="2025a")
+        roll_back(store, NAME, "emulator", to="2025a")
         assert collect(store).builds == ("2025b",)
         assert is_whole(store, good)
 
