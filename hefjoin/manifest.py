@@ -116,6 +116,16 @@ class Manifest(Record):
             and all(run.is_reused or (run.stage == "benchmark" and without_device) for run in self.stages)
         )
 
+    def is_same_work(self, earlier: Manifest) -> bool:
+        """Return whether this build has nothing that the earlier one had not, though it may have mended a stage of it.
+
+        Equal keys all the way mean that what was made again came out the same.
+        """
+        keys, earlier_keys = ([run.key for run in build.stages] for build in (self, earlier))
+        is_forced = any(run.reason == "forced" for run in self.stages)
+        is_measured_alike = self.measured.source == earlier.measured.source
+        return self.spec == earlier.spec and keys == earlier_keys and is_measured_alike and not is_forced
+
 
 class Published(Record):
     """Where a build was left: a record beside the other builds of its name, and one whenever it became the latest."""

@@ -77,7 +77,10 @@ class Console:
             ("manifest", "manifest.json"),
         ):
             files.add_row(label, str(folder / name))
-        self.rich.print(f"\n[bold]{escape(build.manifest.spec.name)}[/bold]  {escape(verdict_text(build.manifest))}")
+        verdict = verdict_text(build.manifest)
+        if build.manifest.is_promotable and not build.published.record:
+            verdict = "Rolled back: its gates passed, but an earlier build was made the latest again"
+        self.rich.print(f"\n[bold]{escape(build.manifest.spec.name)}[/bold]  {escape(verdict)}")
         if build.manifest.repair and (repaired := repair_text(build.manifest.repair)):
             self.rich.print(f"repair: {escape(repaired)}")
         self.rich.print(files)

@@ -54,6 +54,8 @@ def latest_build(store: Store, provider: Provider, name: str) -> Before | None:
 def repeated_build(store: Store, before: Before, manifest: Manifest) -> Before | None:
     """Return the build that a new one repeats: the latest, or one that was taken back for it; None where neither.
 
+    A forced build repeats nothing. One that only mended what was missing repeats what was taken back.
+
     Args:
         store: Where builds are.
         before: The latest build of the name.
@@ -67,7 +69,7 @@ def repeated_build(store: Store, before: Before, manifest: Manifest) -> Before |
             taken = Before(published=published, manifest=read_manifest(store, published)) if published else None
         except (InputError, StoreError):
             continue  # what cannot be read is not repeated: it is made and published anew
-        if taken is not None and manifest.repeats(taken.manifest):
+        if taken is not None and manifest.is_same_work(taken.manifest):
             return taken
     return None
 
