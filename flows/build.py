@@ -13,16 +13,15 @@ from prefect.futures import PrefectFuture
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.provenance import code_sha256, machine, versions
-from hefjoin.artifacts import Record
-from hefjoin.builds.changes import changes
-from hefjoin.builds.find import latest_build, repeated_build
+from hefjoin.builds.find import Build, latest_build
 from hefjoin.errors import HefJoinError, combined
 from hefjoin.folders import STORE, work_folder
-from hefjoin.manifest import Manifest, Published
+from hefjoin.manifest import Manifest
 from hefjoin.sdk.toolchain import Choice, resolve
 from hefjoin.spec import BuildSpec
-from hefjoin.stages.publish import judge
+from hefjoin.stages.gates import judge
 from hefjoin.stores import open_store
+from hefjoin.stores.pins import running
 from tasks import (
     benchmark,
     check,
@@ -42,13 +41,6 @@ from tasks.site import Site
 PARALLEL_PARSES = 4
 
 logger = logging.getLogger("hefjoin.flows")
-
-
-class Build(Record):
-    """What a build gave."""
-
-    manifest: Manifest
-    published: Published
 
 
 def results(futures: Sequence[PrefectFuture[Any]]) -> list[Any]:
@@ -77,17 +69,23 @@ def join_and_compile(spec: BuildSpec, store: str = STORE, sdk: Choice = "auto", 
         sdk: Which compiler: the DFC, the emulator, or auto: the DFC where one is configured.
         force: Build everything anew, though nothing changed.
     """
-    begun = time.monotonic()
-    toolchain = resolve(sdk, spec.dfc_python)
-    before = latest_build(open_store(store), toolchain.sdk.provider, spec.name)
-    site = Site(
-        store=store,
-        work=str(work_folder()),
-        toolchain=toolchain,
-        force=force,
-        earlier_keys=before.keys if before else {},
-    )
+    toolchain, place = resolve(sdk, spec.dfc_python), open_store(store)
+    with running(place, f"build {spec.name}") as build:
+        before = latest_build(place, toolchain.sdk.provider, spec.name)
+        site = Site(
+            store=store,
+            work=str(work_folder()),
+            toolchain=toolchain,
+            force=force,
+            earlier_keys=before.stage_keys if before else {},
+            build=build,
+        )
+        return _built(site, spec)
 
+
+def _built(site: Site, spec: BuildSpec) -> Build:
+    """Take all steps, in their order."""
+    begun = time.monotonic()
     fetched = fetch(site, spec)
     parsing = [parse.submit(site, spec, model, fetched) for model in spec.models]
     parsed = dict(zip((model.name for model in spec.models), results(parsing), strict=True))
@@ -108,7 +106,7 @@ def join_and_compile(spec: BuildSpec, store: str = STORE, sdk: Choice = "auto", 
         build_id=f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{uuid4().hex[:8]}",
         created_at=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         seconds=round(time.monotonic() - begun, 3),
-        sdk=toolchain.sdk,
+        sdk=site.toolchain.sdk,
         spec=spec,
         fetched=fetched,
         models=networks,
@@ -127,14 +125,6 @@ def join_and_compile(spec: BuildSpec, store: str = STORE, sdk: Choice = "auto", 
         machine=machine(),
         versions=versions(),
         code_sha256=code_sha256(),
-        parent=before.manifest.build_id if before else "",
     )
-    if before is not None:
-        if same := repeated_build(open_store(store), before, manifest):
-            latest = before.manifest.build_id
-            taken_back = f", which was rolled back; {latest} stays the latest" if same is not before else ""
-            logger.info("nothing changed since build %s%s", same.manifest.build_id, taken_back)
-            return Build(manifest=same.manifest, published=same.published)
-        changed = tuple(change.text for change in changes(before.manifest, manifest))
-        manifest = manifest.model_copy(update={"changed": changed})
-    return Build(manifest=manifest, published=publish(site, manifest))
+    built: Build = publish(site, manifest).result()
+    return built

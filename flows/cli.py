@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from flows.commands import (
     build,
+    cache,
     conformance,
     diff,
     doctor,
     example,
+    gc,
     history,
     inspect,
     loader,
@@ -20,7 +22,7 @@ from flows.commands import (
 )
 from flows.door import main
 
-COMMANDS = (build, conformance, diff, doctor, example, history, inspect, loader, rollback, schema, verify)
+COMMANDS = (build, cache, conformance, diff, doctor, example, gc, history, inspect, loader, rollback, schema, verify)
 
 if __name__ == "__main__":
     main()

@@ -183,10 +183,10 @@ def write_npy(frames: Frames, path: Path) -> Health:
 
 
 def set_sha256(source: Path) -> str:
-    """Return the digest of a set: of a file its SHA-256, of a folder that of its images' names and contents."""
+    """Return the digest of a set: of a file its SHA-256, of a folder that of its images' paths and contents."""
     if not source.is_dir():
         return file_sha256(source)
-    listing = [[path.name, file_sha256(path)] for path in images_in(source)]
+    listing = [[name, file_sha256(path)] for name, path in images_in(source).items()]
     return hashlib.sha256(canonical_json(listing).encode()).hexdigest()
 
 

@@ -52,10 +52,17 @@ def frame_bytes(shape: Shape, dtype: str) -> int:
     return math.prod(shape) * np.dtype(dtype).itemsize
 
 
-def images_in(folder: Path) -> list[Path]:
-    """Return the images of a folder, by name."""
-    found = (p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith("."))
-    return sorted(found, key=lambda path: (path.name.lower(), path.name))
+def is_image(name: str) -> bool:
+    """Return whether a file of this name, or path below a set's folder, is one of its images."""
+    parts = name.split("/")
+    return parts[-1].lower().endswith(IMAGE_SUFFIXES) and not any(part.startswith(".") for part in parts)
+
+
+def images_in(folder: Path) -> dict[str, Path]:
+    """Return the images of a folder and of those in it by their paths below it, in the order of these."""
+    found = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*")}
+    chosen = (name for name, path in found.items() if is_image(name) and path.is_file())
+    return {name: found[name] for name in sorted(chosen, key=lambda name: (name.lower(), name))}
 
 
 def folder_source(folder: Path, shape: Shape, color: str, what: str) -> FrameSource:
@@ -75,11 +82,11 @@ def folder_source(folder: Path, shape: Shape, color: str, what: str) -> FrameSou
 
         batch: list[Array] = []
         unreadable: list[str] = []
-        for path in paths[start:stop]:
+        for name, path in list(paths.items())[start:stop]:
             try:
                 batch.append(_image(path, shape, color))
             except (OSError, SyntaxError, ValueError, struct.error, DecompressionBombError) as error:
-                unreadable.append(f"  {path.name}: {error}")
+                unreadable.append(f"  {name}: {error}")
             if unreadable:
                 batch.clear()
             elif len(batch) == size:
@@ -94,7 +101,7 @@ def folder_source(folder: Path, shape: Shape, color: str, what: str) -> FrameSou
         if batch:
             yield np.stack(batch)
 
-    return FrameSource(len(paths), "uint8", {}, read, tuple(path.name for path in paths))
+    return FrameSource(len(paths), "uint8", {}, read, tuple(paths))
 
 
 def _image(path: Path, shape: Shape, color: str) -> Array:

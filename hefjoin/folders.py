@@ -19,3 +19,8 @@ def cache_folder() -> Path:
 def work_folder() -> Path:
     """Return the folder under which stages work: `HEFJOIN_WORK`, else one in the cache."""
     return Path(os.environ.get(WORK) or cache_folder() / "work").expanduser()
+
+
+def sources_folder() -> Path:
+    """Return where sources from afar are kept."""
+    return cache_folder() / "sources"

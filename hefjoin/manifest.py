@@ -5,11 +5,11 @@ The rule: every number carries its unit in its name and, where it could be taken
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
-from hefjoin.artifacts import Record, Ref, Sha256
+from hefjoin.artifacts import Record, Ref, Sha256, by_content
 from hefjoin.results.checked import Forecast, JoinCheck
 from hefjoin.results.compiled import Compiled
 from hefjoin.results.measured import Measured
@@ -21,6 +21,12 @@ from hefjoin.spec import BuildSpec
 
 SCHEMA_VERSION: Literal[4] = 4
 """Raised when a field changes its meaning or a new one is required; manifests of others are not read."""
+
+RESULTS = (
+    *("models", "check", "forecast", "joined", "quantized", "mends", "repair", "coupled", "compiled", "measured"),
+    *("scored", "gates"),
+)
+"""The fields of a manifest that stages gave."""
 
 
 class Gate(Record):
@@ -104,27 +110,20 @@ class Manifest(Record):
         return "emulator" if self.sdk.provider == "emulator" else "DFC"
 
     def repeats(self, earlier: Manifest) -> bool:
-        """Return whether this build did nothing that the earlier one had not done: same spec, every stage reused.
+        """Return whether this build came to what the earlier one had come to: same spec, same stages, same results.
 
-        A benchmark that found no device is not reused, because one may be there now; without one again, nothing is new.
+        Who did a stage makes no difference. A benchmark that found no device is done each time, because one may be
+        there now; without one again, nothing is new.
         """
         keys, earlier_keys = ([run.key for run in build.stages] for build in (self, earlier))
-        without_device = all(build.measured.source == "not measured" for build in (self, earlier))
-        return (
-            self.spec == earlier.spec
-            and keys == earlier_keys
-            and all(run.is_reused or (run.stage == "benchmark" and without_device) for run in self.stages)
-        )
+        return self.spec == earlier.spec and keys == earlier_keys and self._results() == earlier._results()
 
-    def is_same_work(self, earlier: Manifest) -> bool:
-        """Return whether this build has nothing that the earlier one had not, though it may have mended a stage of it.
-
-        Equal keys all the way mean that what was made again came out the same.
-        """
-        keys, earlier_keys = ([run.key for run in build.stages] for build in (self, earlier))
-        is_forced = any(run.reason == "forced" for run in self.stages)
-        is_measured_alike = self.measured.source == earlier.measured.source
-        return self.spec == earlier.spec and keys == earlier_keys and is_measured_alike and not is_forced
+    def _results(self) -> Any:
+        """Return what the stages gave, by content."""
+        results = self.model_dump(mode="json", include=set(RESULTS))
+        if self.measured.source == "not measured":
+            del results["measured"]
+        return by_content(results)
 
 
 class Published(Record):

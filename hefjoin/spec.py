@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from hefjoin.errors import Problem, SpecError
 
@@ -36,6 +36,15 @@ METRICS = "top-1, top-5 (any k), iou, iou@0.3 (any threshold), mae and package.m
 MODEL_SUFFIXES = (".onnx", ".har")
 
 Text = Annotated[str, Field(json_schema_extra={"format": "multiline"})]
+
+
+def _one_a_line(value: Any) -> Any:
+    is_list = isinstance(value, list) and value and all(isinstance(each, str) for each in value)
+    return "\n".join(value) if is_list else value
+
+
+Sources = Annotated[str, BeforeValidator(_one_a_line)]
+"""A text with one source in each line; a list of them is taken for that, so that the schema is a text in every form."""
 
 
 class Section(BaseModel):
@@ -110,10 +119,11 @@ class ModelSpec(Section):
 class CalibrationSpec(Section):
     """The images that quantization learns its ranges from."""
 
-    source: str = Field(
+    source: Sources = Field(
         min_length=1,
-        description="A folder of images, a .npy or a .npz, as raw 0–255 pixels.",
-        json_schema_extra={"position": 0},
+        description="A folder of images, a .npy or a .npz, as raw 0–255 pixels: a path, or in S3 (a prefix ends in a "
+        "slash); or images in S3, one s3://bucket/key a line, or a .txt of them.",
+        json_schema_extra={"position": 0, "format": "multiline"},
     )
     count: int = Field(
         default=64,
@@ -127,11 +137,11 @@ class CalibrationSpec(Section):
 class EvaluationSpec(Section):
     """The images on which the quantized networks are compared with the float ones."""
 
-    source: str = Field(
+    source: Sources = Field(
         default="",
         description="Like the calibration set; a .npz may hold labels under the models' names. "
         "Empty: further images of the calibration set.",
-        json_schema_extra={"position": 0},
+        json_schema_extra={"position": 0, "format": "multiline"},
     )
     count: int = Field(
         default=64,
@@ -375,7 +385,7 @@ def resolve_paths(spec: BuildSpec, folder: Path) -> BuildSpec:
     """Return the spec with its relative paths made absolute, seen from `folder`."""
 
     def absolute(source: str) -> str:
-        return source if not source or "://" in source else str(folder / Path(source).expanduser())
+        return source if not source or "://" in source or "\n" in source else str(folder / Path(source).expanduser())
 
     def referring(script: str) -> str:
         return _FILE_ARGUMENT.sub(lambda found: f"{found[1]}{absolute(found[2])}{found[3]}", script)

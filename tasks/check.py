@@ -8,6 +8,7 @@ from hefjoin.results.sources import Fetched
 from hefjoin.spec import BuildSpec
 from hefjoin.stages.check import Check
 from hefjoin.stages.contract import Outcome
+from hefjoin.stages.fetch import release
 from hefjoin.stages.script_check import require_sound
 from tasks.site import STAGE_TASK, Site, run_stage
 
@@ -16,4 +17,6 @@ from tasks.site import STAGE_TASK, Site, run_stage
 def check(site: Site, spec: BuildSpec, networks: dict[str, Network], fetched: Fetched) -> State[Outcome[JoinCheck]]:
     """Compare the models, read their scripts and prepare the frames."""
     require_sound(spec, networks, site.toolchain.sdk.provider)
-    return run_stage(Check.of(spec, networks, fetched), site)
+    state = run_stage(Check.of(spec, networks, fetched), site)
+    release(fetched)
+    return state

@@ -41,11 +41,8 @@ class Site(Record):
     toolchain: Toolchain
     force: bool = False
     earlier_keys: dict[str, str] = Field(default_factory=dict)
-
-    @property
-    def cache(self) -> Path:
-        """A folder for what was fetched from afar."""
-        return Path(self.work) / "cache"
+    build: str = ""
+    """What the build pins artifacts with."""
 
 
 def is_transient(task: Any, task_run: Any, state: State[Any]) -> bool:
@@ -78,6 +75,7 @@ def workplace(site: Site, on_progress: Callable[[Progress], None] | None = None)
         force=site.force,
         on_progress=on_progress,
         earlier_keys=site.earlier_keys,
+        build=site.build,
     )
 
 

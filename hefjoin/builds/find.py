@@ -9,7 +9,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from hefjoin.artifacts import Record
-from hefjoin.builds.rows import PROVIDERS, builds_key, latest, read, row_key
+from hefjoin.builds.rows import PROVIDERS, builds_key, builds_of, latest, read, row_key
 from hefjoin.errors import InputError, StoreError
 from hefjoin.manifest import Manifest, Published
 from hefjoin.results.sources import Provider
@@ -21,19 +21,19 @@ LOST = ("missing", "damaged")
 """Reasons of a StoreError that say something of what is stored and nothing of the store."""
 
 
-class Before(Record):
-    """The latest build of a name, before this one."""
+class Build(Record):
+    """A build as it lies in a store."""
 
     published: Published
     manifest: Manifest
 
     @property
-    def keys(self) -> dict[str, str]:
+    def stage_keys(self) -> dict[str, str]:
         """The key of each stage, by the stage's title."""
         return {f"{run.stage} {run.subject}".rstrip(): run.key for run in self.manifest.stages}
 
 
-def latest_build(store: Store, provider: Provider, name: str) -> Before | None:
+def latest_build(store: Store, provider: Provider, name: str) -> Build | None:
     """Return the latest build of a name; None where there is none, or where it is lost, damaged or another version's.
 
     A build that finds it damaged is then made and published anew.
@@ -42,7 +42,7 @@ def latest_build(store: Store, provider: Provider, name: str) -> Before | None:
         published = latest(store, provider, name)
         if published is None or not (store.has(published.manifest) and store.is_intact(published.report)):
             return None
-        return Before(published=published, manifest=read_manifest(store, published))
+        return Build(published=published, manifest=read_manifest(store, published))
     except InputError:
         return None
     except StoreError as error:
@@ -51,26 +51,29 @@ def latest_build(store: Store, provider: Provider, name: str) -> Before | None:
         return None
 
 
-def repeated_build(store: Store, before: Before, manifest: Manifest) -> Before | None:
-    """Return the build that a new one repeats: the latest, or one that was taken back for it; None where neither.
+def repeated_build(store: Store, before: Build | None, manifest: Manifest) -> Build | None:
+    """Return the build that a new one repeats, or None.
 
-    A forced build repeats nothing. One that only mended what was missing repeats what was taken back.
+    That may be the latest, one that was taken back for it, or the newest, which a gate may have kept from being named.
 
     Args:
         store: Where builds are.
         before: The latest build of the name.
         manifest: The new build.
     """
-    if manifest.repeats(before.manifest):
+    if before is not None and manifest.repeats(before.manifest):
         return before
-    for build_id in before.published.took_back:
+    folder = builds_key(manifest.sdk.provider, manifest.spec.name)
+    taken_back = before.published.took_back if before else ()
+    newest = builds_of(store, manifest.sdk.provider, manifest.spec.name)[-1:]
+    for key in dict.fromkeys([*(f"{folder}/{build_id}" for build_id in taken_back), *newest]):
         try:
-            published = read(store, f"{builds_key(manifest.sdk.provider, manifest.spec.name)}/{build_id}")
-            taken = Before(published=published, manifest=read_manifest(store, published)) if published else None
+            published = read(store, key)
+            found = Build(published=published, manifest=read_manifest(store, published)) if published else None
         except (InputError, StoreError):
             continue  # what cannot be read is not repeated: it is made and published anew
-        if taken is not None and manifest.is_same_work(taken.manifest):
-            return taken
+        if found is not None and manifest.repeats(found.manifest):
+            return found
     return None
 
 

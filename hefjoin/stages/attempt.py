@@ -115,14 +115,14 @@ class Try(Stage[Tried]):
             tried = self._without_hef(work, place, start, message=message, is_broken_off=True)
             raise type(error)(error.message, **error.attributes, tried=tried) from error
         return Tried(
-            hef=place.store.put(work / "joined.hef", EMULATED_MEDIA if hef.is_emulated else "hef"),
+            hef=place.put(work / "joined.hef", EMULATED_MEDIA if hef.is_emulated else "hef"),
             resolved_script=found.result["script"],
-            auto_script=place.store.put(work / "joined.auto.alls", "alls") if found.result["auto_script"] else None,
+            auto_script=place.put(work / "joined.auto.alls", "alls") if found.result["auto_script"] else None,
             utilization=sdk_log.utilization(found.lines),
             warnings=sdk_log.warnings(found.lines),
             phases_s=sdk_log.phase_seconds(found.lines),
             seconds=round(time.monotonic() - start, 3),
-            log=place.store.put(work / "compile.log", "log"),
+            log=place.put(work / "compile.log", "log"),
         )
 
     def ensures(self, result: Tried) -> None:
@@ -134,7 +134,7 @@ class Try(Stage[Tried]):
             )
 
     def _without_hef(self, work: Path, place: Workplace, start: float, **found: Any) -> Tried:
-        log = place.store.put(work / "compile.log", "log")
+        log = place.put(work / "compile.log", "log")
         return Tried(seconds=round(time.monotonic() - start, 3), log=log, **found)
 
     def _refuse_more_contexts(self, contexts: int) -> None:

@@ -125,7 +125,7 @@ class Benchmark(Stage[Measured]):
         return measured.model_copy(
             update={
                 "accuracy": tuple(model_accuracy(model, found) for model, found in by_model.items()),
-                "outputs": place.store.put(kept, "npz") if pairs else None,
+                "outputs": place.put(kept, "npz") if pairs else None,
                 "notes": (*measured.notes, *notes),
             }
         )

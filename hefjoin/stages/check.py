@@ -172,7 +172,7 @@ class Check(Stage[JoinCheck]):
             for branch in self.branches
         }
         models = write_labels(evaluation, judges, work / "labels.npz")
-        return Labels(npz=place.store.put(work / "labels.npz", "npz"), models=models) if models else None
+        return Labels(npz=place.put(work / "labels.npz", "npz"), models=models) if models else None
 
     def _refuse_changed_sets(self) -> None:
         """Refuse a set that is no longer the one its digest was taken of: later builds would reuse these frames."""
@@ -198,7 +198,7 @@ def _store(frames: FrameStream, name: str, work: Path, place: Workplace) -> Fram
     health = write_npy(frames, path)
     for note in health.notes:
         logger.warning("check: %s: %s", frames.what, note)
-    return Frames(npy=place.store.put(path, "npy"), health=health)
+    return Frames(npy=place.put(path, "npy"), health=health)
 
 
 def _metric_problems(index: int, branch: Branch) -> Iterator[Problem]:

@@ -4,7 +4,8 @@ A stage is a frozen record of all that it reads. The rules:
 
 1. `requires` is checked before anything is done, `ensures` before anything is kept.
 2. Its key is the digest of its name, its version and its fields, artifacts and sources by content. Equal keys
-   mean equal work: the record of the earlier run is taken, once every artifact it names is found intact.
+   mean equal work: the record of the earlier run is taken, once every artifact it names is found intact. While another
+   build is at it, it is waited for.
 3. It works in a directory of its own, which is gone afterwards; a failed run leaves its logs there.
 4. What it made lies in the store before its record does. A run that dies leaves no record, and neither does one
    whose result is not final.
@@ -18,7 +19,7 @@ import logging
 import shutil
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,12 +28,14 @@ from uuid import uuid4
 
 from pydantic import ValidationError
 
-from hefjoin.artifacts import Record, by_content, canonical_json, leaves, refs
+from hefjoin.artifacts import Record, Ref, by_content, canonical_json, leaves, refs
 from hefjoin.errors import StoreError
 from hefjoin.manifest import StageRun
 from hefjoin.sdk.log import Progress
 from hefjoin.sdk.toolchain import Toolchain
 from hefjoin.stores import Store
+from hefjoin.stores.claims import Owner, claimed
+from hefjoin.stores.pins import pin
 
 logger = logging.getLogger("hefjoin.stages")
 
@@ -54,11 +57,22 @@ class Workplace:
     on_progress: Callable[[Progress], None] | None = None
     earlier_keys: dict[str, str] = field(default_factory=dict)
     """Keys of the stages of the latest build of this name, by title, to say what changed since."""
+    build: str = ""
+    """What this build pins artifacts with (`hefjoin.stores.pins`); empty where nothing is removed meanwhile."""
 
     @property
     def checkpoints(self) -> Path:
         """Where a step keeps how far it came; it outlives the stage's own directory, whatever ends that."""
         return self.root / "checkpoints"
+
+    def put(self, path: Path, media: str) -> Ref:
+        """Leave a file in the store, where it stays as long as this build runs; raises as `Store.put` does."""
+        return self.store.put(path, media, announce=lambda ref: self.pin([ref]))
+
+    def pin(self, needed: Iterable[Ref]) -> None:
+        """Keep artifacts in the store as long as this build runs."""
+        if self.build:
+            pin(self.store, self.build, needed)
 
 
 class Stage(Record, ABC, Generic[ResultT]):
@@ -124,10 +138,19 @@ class Finished(Record):
 def perform(stage: Stage[ResultT], place: Workplace) -> Outcome[ResultT]:
     """Hold a stage to its contract and return its outcome, reused where the same work was done before."""
     stage.requires()
-    reused, reason = (None, "forced") if place.force else _reusable(stage, place)
+    reused, _ = _reusable(stage, place)
     if reused is not None:
-        logger.info("%s: reused", stage.title)
         return reused
+    with claimed(place.store, f"{stage.stage}/{stage.key}", stage.title, _teller(stage)):
+        reused, reason = _reusable(stage, place)  # by whom was waited for
+        return reused or _build(stage, place, reason)
+
+
+def _teller(stage: Stage[Any]) -> Callable[[Owner], None]:
+    return lambda owner: logger.info("%s: being built by %s; waiting for it", stage.title, owner)
+
+
+def _build(stage: Stage[ResultT], place: Workplace, reason: str) -> Outcome[ResultT]:
     logger.info("%s: %s", stage.title, reason)
     start = time.monotonic()
     with own_directory(place, stage.title) as work:
@@ -150,6 +173,8 @@ def perform(stage: Stage[ResultT], place: Workplace) -> Outcome[ResultT]:
 
 def _reusable(stage: Stage[ResultT], place: Workplace) -> tuple[Outcome[ResultT] | None, str]:
     """Return an earlier run's outcome, or None with the reason why the stage has to be built."""
+    if place.force:
+        return None, "forced"
     found, reason = earlier_run(stage.stage, stage.key, place)
     if found is None:
         return None, reason or _what_changed(stage, place)
@@ -157,10 +182,13 @@ def _reusable(stage: Stage[ResultT], place: Workplace) -> tuple[Outcome[ResultT]
         result = stage.result.model_validate(found.result)
     except ValidationError:
         return None, OTHER_VERSION
-    for ref in refs(result):
+    needed = list(refs(result))
+    place.pin(needed)
+    for ref in needed:
         if not place.store.is_intact(ref):
             return None, f"built, because its {ref.media} {ref.sha256[:12]} is missing or damaged in the store"
     run = _stage_run(stage, found.seconds, f"same inputs as on {found.built_at}", is_reused=True)
+    logger.info("%s: reused", stage.title)
     return Outcome(value=result, run=run), ""
 
 

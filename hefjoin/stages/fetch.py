@@ -2,74 +2,132 @@
 
 from __future__ import annotations
 
-import hashlib
-import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
+from hefjoin.artifacts import Ref
 from hefjoin.calibration import set_sha256
-from hefjoin.errors import InputError, Problem, SpecError
+from hefjoin.errors import InputError, Problem, SpecError, StoreError
 from hefjoin.formats import onnx_file, onnx_weights
 from hefjoin.results.sources import Fetched, FrameSource
+from hefjoin.sdk.log import Progress
+from hefjoin.sources import held
+from hefjoin.sources.bucket import Server, Version
+from hefjoin.sources.cache import Cache
+from hefjoin.sources.find import Found, beside, find, is_afar
 from hefjoin.spec import BuildSpec
-from hefjoin.stores import Store
 
 PACKAGE = "package://"
-S3 = "s3://"
 WEIGHTS = "weights"
 """Media of a file beside a model."""
 
 
-def fetch(spec: BuildSpec, store: Store, cache: Path) -> Fetched:
+def fetch(
+    spec: BuildSpec,
+    put: Callable[[Path, str], Ref],
+    cache: Path,
+    on_progress: Callable[[Progress], None] | None = None,
+) -> Fetched:
     """Bring the models into the store and the frame sets within reach.
 
     Requires: every source exists. Ensures: each model is an artifact of the store, and so is each file beside it that
-    holds its weights; each set has a digest.
+    holds its weights; each set has a digest. A set from S3 lies in a folder that this process holds until it is
+    released (`hefjoin.sources.held`) or the process ends.
 
     Args:
         spec: What to build.
-        store: Where the models go.
-        cache: A folder for what comes from S3.
+        put: Leaves a file of a media in the store, as `Workplace.put` does.
+        cache: The folder of the cache of what comes from S3.
+        on_progress: Told how many objects from S3 are there.
 
     Raises:
         SpecError: Sources that cannot be found, or weights beside a model that are not whole; all are listed.
         StoreError: S3 or the store cannot be reached.
     """
-    paths = locate(spec)
-    for where, source in _sources(spec).items():
-        if source.startswith(S3):
-            paths[where] = _from_s3(source, cache)
-    sets = {
-        field: FrameSource(uri=str(path), sha256=set_sha256(path), count=section.count)
-        for field, section in (("calibration", spec.calibration), ("evaluation", spec.evaluation))
-        if (path := paths.get(f"{field}.source"))
-    }
-    models = {model.name: paths[f"models[{index}].source"] for index, model in enumerate(spec.models)}
-    weights = _weights(spec, models)
-    further = sets["calibration"].model_copy(update={"count": spec.evaluation.count})
-    return Fetched(
-        models={name: store.put(path, path.suffix.lower().lstrip(".")) for name, path in models.items()},
-        weights={
-            name: {file: store.put(models[name].parent / file, WEIGHTS) for file in files}
-            for name, files in weights.items()
-        },
-        calibration=sets["calibration"],
-        evaluation=sets.get("evaluation", further),
-    )
+    located = locate(spec)
+    afar = Afar(located, cache, on_progress)
+    try:
+        paths = located.paths | afar.brought()
+        models = {model.name: paths[f"models[{index}].source"] for index, model in enumerate(spec.models)}
+        weights = _weights(spec, models, afar)
+        sets = {
+            field: FrameSource(uri=str(path), sha256=set_sha256(path), count=section.count)
+            for field, section in (("calibration", spec.calibration), ("evaluation", spec.evaluation))
+            if (path := paths.get(f"{field}.source"))
+        }
+        fetched = Fetched(
+            models={name: put(path, path.suffix.lower().lstrip(".")) for name, path in models.items()},
+            weights={
+                name: {file: put(models[name].parent / file, WEIGHTS) for file in files}
+                for name, files in weights.items()
+            },
+            calibration=sets["calibration"],
+            evaluation=sets.get("evaluation", sets["calibration"].model_copy(update={"count": spec.evaluation.count})),
+        )
+    except BaseException:
+        afar.release()
+        raise
+    for where in located.found:
+        if where.startswith("models"):
+            afar.release(where)
+    return fetched
 
 
-def locate(spec: BuildSpec) -> dict[str, Path]:
-    """Return where the sources that are on this machine lie, by field; what is in S3 is left out.
+def release(fetched: Fetched) -> None:
+    """Give up the folders of sets that came from S3; those of other sets stay as they are."""
+    for each in (fetched.calibration, fetched.evaluation):
+        held.release(Path(each.uri))
+
+
+@dataclass(frozen=True)
+class Located:
+    """Where the sources lie, by field."""
+
+    paths: dict[str, Path]
+    """Of those on this machine."""
+    found: dict[str, Found]
+    """Of those in S3."""
+    server: Server | None
+    """Where these lie; None where there are none."""
+
+
+def locate(spec: BuildSpec, *, with_entries: bool = True) -> Located:
+    """Return where the sources lie.
+
+    Args:
+        spec: What to build.
+        with_entries: Ask also for each entry of a list of objects in S3.
 
     Raises:
         SpecError: Sources that are not there; all are listed.
+        StoreError: S3 cannot be reached, and nothing else was wrong.
     """
     problems: list[Problem] = []
+    paths = _on_this_machine(spec, problems)
+    afar = {where: source for where, source in _sources(spec).items() if is_afar(source)}
+    found: dict[str, Found] = {}
+    server, failure = None, None
+    try:
+        server = Server(next(iter(afar.values())).split("\n")[0]) if afar else None
+        for where, source in afar.items():
+            if server and (each := find(where, source, server, problems, with_entries=with_entries)):
+                found[where] = each
+    except StoreError as error:
+        failure = error
+    if problems:
+        raise SpecError(problems, where=f"the spec of {spec.name}") from failure
+    if failure:
+        raise failure
+    return Located(paths, found, server)
+
+
+def _on_this_machine(spec: BuildSpec, problems: list[Problem]) -> dict[str, Path]:
     found = {
         where: _in_package(source, where, problems) if source.startswith(PACKAGE) else Path(source).expanduser()
         for where, source in _sources(spec).items()
-        if not source.startswith(S3)
+        if not is_afar(source)
     }
     paths = {where: path for where, path in found.items() if path is not None}
     for where, path in paths.items():
@@ -77,9 +135,41 @@ def locate(spec: BuildSpec) -> dict[str, Path]:
             problems.append(Problem(where, f"{path} does not exist"))
         elif path.is_dir() and where.startswith("models"):
             problems.append(Problem(where, f"{path} is a folder, not a model"))
-    if problems:
-        raise SpecError(problems, where=f"the spec of {spec.name}")
     return paths
+
+
+class Afar:
+    """The sources of one build that lie in S3, on their way through the cache."""
+
+    def __init__(self, located: Located, folder: Path, on_progress: Callable[[Progress], None] | None) -> None:
+        """Bring what was located through the cache in `folder`; nothing is touched where there is none."""
+        self.found, self.server = located.found, located.server
+        self._on_progress = on_progress
+        self._cache = Cache(folder) if self.server else None
+        self._own = {where: self._cache.own_folder() for where in self.found} if self._cache else {}
+
+    def brought(self) -> dict[str, Path]:
+        """Bring all objects here and return the file, or the folder of the set, of each field."""
+        for where, each in self.found.items():
+            self.take(where, each.files, each.source)
+        return {
+            where: self._own[where] if each.is_folder else self._own[where] / next(iter(each.files))
+            for where, each in self.found.items()
+        }
+
+    def take(self, where: str, files: dict[str, Version], source: str) -> None:
+        """Bring further objects to the folder of a field."""
+        if self._cache and self.server:
+            self._cache.take(files, self._own[where], self.server, source, self._on_done)
+
+    def _on_done(self, done: int, total: int) -> None:
+        if self._on_progress:
+            self._on_progress(Progress("object", done, total))
+
+    def release(self, *fields: str) -> None:
+        """Give up the folders of these fields; of all where none is named."""
+        for where in fields or self._own:
+            held.release(self._own[where])
 
 
 def _sources(spec: BuildSpec) -> dict[str, str]:
@@ -107,22 +197,23 @@ def _in_package(source: str, where: str, problems: list[Problem]) -> Path | None
     return path
 
 
-def _weights(spec: BuildSpec, paths: Mapping[str, Path]) -> dict[str, list[str]]:
+def _weights(spec: BuildSpec, paths: Mapping[str, Path], afar: Afar) -> dict[str, list[str]]:
     """Return the files beside each model that hold weights of its, relative to its folder."""
     problems: list[Problem] = []
     found = {}
     for index, model in enumerate(spec.models):
+        where = f"models[{index}].source"
         try:
-            if files := _beside(paths[model.name], model.source):
+            if files := _beside(paths[model.name], where, afar, problems):
                 found[model.name] = files
         except InputError as error:
-            problems.append(Problem(f"models[{index}].source", str(error)))
+            problems.append(Problem(where, str(error)))
     if problems:
         raise SpecError(problems, where=f"the spec of {spec.name}")
     return found
 
 
-def _beside(path: Path, source: str) -> list[str]:
+def _beside(path: Path, where: str, afar: Afar, problems: list[Problem]) -> list[str]:
     """Return the files that a model names, all of them whole; those of a model in S3 are brought from beside it."""
     if path.suffix.lower() != ".onnx":
         return []
@@ -134,23 +225,11 @@ def _beside(path: Path, source: str) -> list[str]:
         files = onnx_weights.files(model)
     except ValueError as error:
         raise InputError(f"{path}: {error}; export the model again, with its weights beside it") from error
-    if files and source.startswith(S3):
-        from hefjoin.stores.s3 import fetch_objects
-
-        fetch_objects({f"{source.rpartition('/')[0]}/{file}": path.parent / file for file in files})
+    if files and afar.server and (each := afar.found.get(where)):
+        known = len(problems)
+        there = beside(each.source, files, afar.server, lambda _, text: problems.append(Problem(where, text)))
+        if len(problems) > known:
+            return []
+        afar.take(where, there, each.source)
     onnx_weights.refuse_unless_whole(model, path)
     return files
-
-
-def _from_s3(source: str, cache: Path) -> Path:
-    """Bring an object, or all objects below a prefix, to a folder of their own."""
-    from hefjoin.stores.s3 import fetch_object, fetch_objects, list_objects
-
-    folder = cache / hashlib.sha256(source.encode()).hexdigest()[:16]
-    if not source.endswith("/"):
-        folder.mkdir(parents=True, exist_ok=True)
-        return fetch_object(source, folder / source.rpartition("/")[2])
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    fetch_objects({uri: folder / uri.removeprefix(source).replace("/", "__") for uri in list_objects(source)})
-    return folder

@@ -68,7 +68,7 @@ class Join(Stage[Joined]):
         }
         label = "+".join(name for name, _ in self.networks)
         found = run_step(place.toolchain, "join", arguments, work, model=label, on_progress=place.on_progress)
-        network = describe(joined, place.store.put(joined, "har"))
+        network = describe(joined, place.put(joined, "har"))
         return Joined(
             name=found.result["name"],
             network=network,

@@ -102,7 +102,7 @@ class Parse(Stage[Network]):
             "input_shapes": input_shapes,
         }
         run_step(place.toolchain, "parse", arguments, work, model=self.name, on_progress=place.on_progress)
-        return describe(har, place.store.put(har, "har"))
+        return describe(har, place.put(har, "har"))
 
     def ensures(self, result: Network) -> None:
         """Check that the network can take part in a join."""

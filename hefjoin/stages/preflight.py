@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hefjoin.errors import InputError, Problem, SpecError
+from hefjoin.errors import InputError, Problem, SpecError, StoreError
 from hefjoin.formats.model_script import parse
 from hefjoin.metrics.metric import metric
 from hefjoin.spec import BuildSpec
@@ -16,12 +16,16 @@ def preflight(spec: BuildSpec) -> None:
 
     Raises:
         SpecError: With every problem.
+        StoreError: S3 refuses to say what lies there.
     """
     problems: list[Problem] = []
     try:
-        locate(spec)
+        locate(spec, with_entries=False)
     except SpecError as error:
         problems += error.problems
+    except StoreError as error:
+        if not error.is_transient:  # what may pass is asked again by the task
+            raise
     for index, model in enumerate(spec.models):
         try:
             metric(model.metric)

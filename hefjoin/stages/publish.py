@@ -1,118 +1,68 @@
-"""Publish: judge the gates, leave manifest and report, and name the build if it passed."""
+"""Publish: leave manifest and report, and name the build if it passed its gates.
+
+The rule: of builds that come to the same, whoever does them and whenever, there is one.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import logging
 from pathlib import Path
 
 from hefjoin.artifacts import to_json
-from hefjoin.builds.rows import add_build, add_to_row
-from hefjoin.manifest import Gate, Manifest, Published
-from hefjoin.report.words import lost_text, p_value_text
-from hefjoin.results.measured import Measured
-from hefjoin.results.quantized import ModelAccuracy, Quantized
-from hefjoin.scores import AccuracyStage, ModelScores, Scored
-from hefjoin.spec import GatesSpec
+from hefjoin.builds.changes import changes
+from hefjoin.builds.find import Build, latest_build, repeated_build
+from hefjoin.builds.rows import add_build, add_to_row, read_row
+from hefjoin.manifest import Manifest, Published
 from hefjoin.stages.contract import Workplace, own_directory
-from hefjoin.stages.score import POST_PROCESSED
-from hefjoin.stores import Store
+from hefjoin.stores.claims import claimed
+
+logger = logging.getLogger("hefjoin.stages")
 
 
-def judge(gates: GatesSpec, quantized: Quantized, measured: Measured, scored: Scored) -> tuple[Gate, ...]:
-    """Return every gate that the spec sets, with what was wanted and found."""
-    judged = {accuracy.model: accuracy for accuracy in quantized.accuracy}
-    models = dict.fromkeys(layer.partition("/")[0] for layer in quantized.output_layers)
-    found = [gate for model in models for gate in _quality_gates(gates, model, judged.get(model), scored, "quantized")]
-    if measured.source == "device":
-        for accuracy in measured.accuracy:
-            found += _quality_gates(gates, accuracy.model, accuracy, scored, "device")
-    if gates.min_fps > 0:
-        found.append(_fps_gate(gates.min_fps, measured))
-    return tuple(found)
+def publish(manifest: Manifest, place: Workplace) -> Build:
+    """Leave manifest and report in the store and name the build; return it, or the one that it repeats.
 
-
-def _quality_gates(
-    gates: GatesSpec, model: str, accuracy: ModelAccuracy | None, scored: Scored, stage: AccuracyStage
-) -> Iterator[Gate]:
-    where = f"{model} on the device" if stage == "device" else model
-    if gates.min_snr_db > 0:
-        yield _snr_gate(gates.min_snr_db, where, accuracy)
-    if gates.max_accuracy_drop < 100:
-        scores = scored.of(model)
-        if scores is not None:
-            yield _drop_gate(gates.max_accuracy_drop, where, scores, stage)
-        else:
-            yield _disagreement_gate(gates.max_accuracy_drop, where, accuracy)
-
-
-def _snr_gate(least: float, model: str, accuracy: ModelAccuracy | None) -> Gate:
-    name, wanted = f"SNR of {model}", f"≥ {least:g} dB"
-    if accuracy is None:
-        return Gate(name=name, wanted=wanted, found=POST_PROCESSED, verdict="not evaluated")
-    return _gate(name, wanted, f"{accuracy.snr_db:.1f} dB", accuracy.snr_db - least, f"dB below {least:g}")
-
-
-def _drop_gate(most: float, model: str, scores: ModelScores, stage: AccuracyStage) -> Gate:
-    """Judge what a stage lost on labels against the full-precision network; that it may be noise excuses nothing."""
-    unit = "%" if scores.unit == "percent" else "points"
-    name, wanted = f"accuracy drop ({scores.metric}) of {model}", f"≤ {most:g} {unit}"
-    score, drop = scores.at(stage), scores.drop(stage)
-    if score is None or drop is None:
-        found = scores.not_available.get(stage, "the float network's value is zero, and nothing is a share of it")
-        return Gate(name=name, wanted=wanted, found=found, verdict="not evaluated")
-    difference = score.difference_to("fp-optimized")
-    assert difference is not None
-    found = f"{lost_text(drop)} {unit}, {difference.verdict}, {p_value_text(difference.p_value)}"
-    return _gate(name, wanted, found, most - drop, f"{unit} above {most:g}")
-
-
-def _disagreement_gate(most: float, model: str, accuracy: ModelAccuracy | None) -> Gate:
-    """Judge, without labels, how far decisions differ from the float network's."""
-    wanted = f"≤ {most:g} points"
-    if accuracy is None or accuracy.disagreement_points is None:
-        found = POST_PROCESSED if accuracy is None else "no labels, and its outputs are no decisions"
-        return Gate(name=f"accuracy drop of {model}", wanted=wanted, found=found, verdict="not evaluated")
-    worst = min(accuracy.outputs, key=lambda output: output.agreement)
-    points = accuracy.disagreement_points
-    name = f"disagreement ({worst.metric}) of {model}"
-    return _gate(name, wanted, f"{lost_text(points)} points", most - points, f"points above {most:g}")
-
-
-def _gate(name: str, wanted: str, found: str, margin: float, miss: str) -> Gate:
-    """Return a gate that passed unless its margin is negative; a miss is never rounded to nothing."""
-    if margin >= 0:
-        return Gate(name=name, wanted=wanted, found=found, verdict="passed")
-    by = f"{-margin:.1f}" if margin <= -0.05 else f"{-margin:.1g}"
-    return Gate(name=name, wanted=wanted, found=found, verdict="failed", missed=f"{by} {miss}")
-
-
-def _fps_gate(wanted: float, measured: Measured) -> Gate:
-    name, least = "throughput at batch 1", f"≥ {wanted:g} FPS on a device"
-    single = [batch for batch in measured.batches if batch.batch_size == 1]
-    if measured.source != "device" or not single:
-        found = "not measured on a device" if single else "not measured at batch 1"
-        return Gate(name=name, wanted=least, found=found, verdict="not evaluated")
-    return _gate(name, least, f"{single[0].fps:.0f} FPS", single[0].fps - wanted, f"FPS below {wanted:g}")
-
-
-def publish(manifest: Manifest, place: Workplace) -> Published:
-    """Leave manifest and report in the store; name the build unless a gate failed.
-
-    Ensures: a new record under the name only if no gate failed.
+    Ensures: a new record under the name only if no gate failed, and none for a build that repeats another, unless it
+    was forced.
     """
-    store = place.store
-    with own_directory(place, f"publish {manifest.build_id}") as work:
-        published = _store(manifest, work, store)
-    add_build(store, published)
-    return add_to_row(store, published) if manifest.is_promotable else published
+    provider, name = manifest.sdk.provider, manifest.spec.name
+    with claimed(place.store, f"publish/{provider}/{name}", f"publish {name}"):
+        before = latest_build(place.store, provider, name)
+        repeated = None if place.force else repeated_build(place.store, before, manifest)
+        if repeated is not None:
+            logger.info("%s", _nothing_changed(repeated, before))
+            return Build(manifest=repeated.manifest, published=_named(repeated.manifest, repeated.published, place))
+        if before is not None:
+            changed = tuple(change.text for change in changes(before.manifest, manifest))
+            manifest = manifest.model_copy(update={"parent": before.manifest.build_id, "changed": changed})
+        with own_directory(place, f"publish {manifest.build_id}") as work:
+            published = _store(manifest, work, place)
+        add_build(place.store, published)
+        return Build(manifest=manifest, published=_named(manifest, published, place))
 
 
-def _store(manifest: Manifest, work: Path, store: Store) -> Published:
+def _named(manifest: Manifest, published: Published, place: Workplace) -> Published:
+    """Make a build that passed its gates the latest, unless it was that at any time; a kill may have come between."""
+    if not manifest.is_promotable:
+        return published
+    row = read_row(place.store, published.provider, published.name)
+    was = [record for record in row if record.build_id == published.build_id]
+    return was[-1] if was else add_to_row(place.store, published)
+
+
+def _nothing_changed(repeated: Build, latest: Build | None) -> str:
+    text = f"nothing changed since build {repeated.manifest.build_id}"
+    if latest is not None and repeated.manifest.build_id in latest.published.took_back:
+        return f"{text}, which was rolled back; {latest.manifest.build_id} stays the latest"
+    return text
+
+
+def _store(manifest: Manifest, work: Path, place: Workplace) -> Published:
     from hefjoin.report import render
 
     (work / "manifest.json").write_text(to_json(manifest.model_dump(mode="json")), encoding="utf-8")
-    outputs = store.get(manifest.quantized.outputs, work / "outputs.npz")
-    frames = store.get(manifest.check.evaluation.npy, work / "frames.npy")
+    outputs = place.store.get(manifest.quantized.outputs, work / "outputs.npz")
+    frames = place.store.get(manifest.check.evaluation.npy, work / "frames.npy")
     (work / "report.html").write_text(render(manifest, outputs, frames), encoding="utf-8")
     return Published(
         build_id=manifest.build_id,
@@ -120,8 +70,8 @@ def _store(manifest: Manifest, work: Path, store: Store) -> Published:
         name=manifest.spec.name,
         created_at=manifest.created_at,
         host=manifest.machine.host,
-        manifest=store.put(work / "manifest.json", "json"),
-        report=store.put(work / "report.html", "html"),
+        manifest=place.put(work / "manifest.json", "json"),
+        report=place.put(work / "report.html", "html"),
         hef=manifest.compiled.hef,
         hef_name=f"{manifest.spec.name}.{manifest.compiled.hef.media}",
         record="",

@@ -60,7 +60,7 @@ class Quantize(Stage[Quantized]):
     def of(cls, spec: BuildSpec, checked: JoinCheck, joined: Joined, place: Workplace) -> Self:
         """Return the stage for a build; the files that its scripts refer to go into the store."""
         with own_directory(place, "scripts") as folder:
-            referred = {name: place.store.put(path, "json") for name, path in files(spec, folder).items()}
+            referred = {name: place.put(path, "json") for name, path in files(spec, folder).items()}
         return cls(
             name=joined.name,
             har=joined.network.har,
@@ -108,7 +108,7 @@ class Quantize(Stage[Quantized]):
         noise = found.result["noise"]
         native, not_native = self._native(outputs, work / "outputs.npz")
         return Quantized(
-            har=place.store.put(work / "quantized.har", "har"),
+            har=place.put(work / "quantized.har", "har"),
             script=found.result["script"],
             requested_level=self.requested_level,
             effective_level=sdk_log.effective_level(found.lines, self.requested_level),
@@ -117,7 +117,7 @@ class Quantize(Stage[Quantized]):
             accuracy=self._accuracy(outputs, work / "outputs.npz"),
             layer_noise=tuple(LayerNoise(layer=layer, **figures) for layer, figures in noise.items()),
             raised=self.raised,
-            outputs=place.store.put(work / "outputs.npz", "npz"),
+            outputs=place.put(work / "outputs.npz", "npz"),
             native=native,
             not_native=not_native,
             warnings=sdk_log.warnings(found.lines),

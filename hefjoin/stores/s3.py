@@ -1,4 +1,4 @@
-"""The store in S3, or in any server that speaks it, and what is read from S3 that hefjoin did not write.
+"""The store in S3, or in any server that speaks it; what hefjoin did not write is read by `hefjoin.sources`.
 
 The one rule: the only condition relied on is `If-None-Match: *` on PutObject, because servers disagree on all
 others; a server that ignores even this one is refused at the first write. Endpoint, region, credentials and
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from email.utils import parsedate_to_datetime
 from pathlib import Path
@@ -24,10 +24,8 @@ from hefjoin.stores import (
     Leftover,
     Store,
     changed,
-    missing,
     object_name,
     os_errors,
-    partial_file,
     store_error,
 )
 
@@ -51,7 +49,7 @@ _UNSUPPORTED = (
     "unsupported",
     "Use a server that honours If-None-Match on PutObject, as AWS S3, SeaweedFS and Ceph do.",
 )
-_UNAVAILABLE = ("unavailable", "Try again; if it stays, check AWS_ENDPOINT_URL and the server.")
+_UNAVAILABLE = ("unavailable", "Try again; if it stays, check AWS_ENDPOINT_URL, the server and its free space.")
 _SETTINGS = ("settings", "Check the URI, AWS_ENDPOINT_URL, AWS_REGION, AWS_CA_BUNDLE and the AWS profile.")
 _CODES = {
     "NoSuchBucket": _BUCKET,
@@ -87,7 +85,7 @@ class S3Store(Store):
         self._bucket, prefix = split_uri(uri)
         self._prefix = f"{prefix.rstrip('/')}/" if prefix else ""
         self.uri = f"s3://{self._bucket}/{self._prefix}".rstrip("/")
-        self._client = _client(self.uri)
+        self._client = open_client(self.uri)
         self._lock = Lock()
         self._is_probed = False
 
@@ -109,7 +107,7 @@ class S3Store(Store):
         self._probe()
         key = self._object_key(ref)
         metadata = {"Metadata": {"sha256": ref.sha256}}
-        self._client.upload_file(str(path), self._bucket, key, ExtraArgs=metadata, Config=_transfer_config())
+        self._client.upload_file(str(path), self._bucket, key, ExtraArgs=metadata, Config=transfer_config())
         after = path.stat()
         if (after.st_size, after.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
             self._client.delete_object(Bucket=self._bucket, Key=key)
@@ -223,44 +221,7 @@ def split_uri(uri: str) -> tuple[str, str]:
     return bucket, key.lstrip("/")
 
 
-def list_objects(prefix_uri: str) -> list[str]:
-    """Return the URIs of all objects whose key begins with the prefix, sorted, without folder marks (`…/`).
-
-    Raises:
-        StoreError: the bucket is missing, not permitted or out of reach.
-    """
-    bucket, prefix = split_uri(prefix_uri)
-    with s3_errors(f"list {prefix_uri}", prefix_uri):
-        keys = sorted(key for key, _ in _objects(_client(prefix_uri), bucket, prefix))
-    return [f"s3://{bucket}/{key}" for key in keys if not key.endswith("/")]
-
-
-def fetch_objects(destinations: Mapping[str, Path]) -> None:
-    """Download each URI to its file, through a temporary name; folders are made, old files are replaced.
-
-    Raises:
-        StoreError: an object is `missing` or cannot be read, or a file cannot be written.
-    """
-    client = None
-    for uri, destination in destinations.items():
-        bucket, key = split_uri(uri)
-        client = client or _client(uri)
-        doing = f"download {uri} to {destination}"
-        with os_errors(doing, uri), s3_errors(doing, uri):
-            destination.parent.mkdir(parents=True, exist_ok=True)
-            with partial_file(destination.parent) as partial:
-                if not _download(client, bucket, key, partial):
-                    raise missing(uri)
-                partial.replace(destination)
-
-
-def fetch_object(uri: str, destination: Path) -> Path:
-    """Download one object, as `fetch_objects` does, and return its file."""
-    fetch_objects({uri: destination})
-    return destination
-
-
-def _client(uri: str) -> Any:
+def open_client(uri: str) -> Any:
     """Return a client with connections of its own; digests are ours, so what a server says of them is not asked."""
     from boto3.session import Session
     from botocore.config import Config
@@ -279,7 +240,7 @@ def _client(uri: str) -> Any:
             raise store_error(f"cannot open {uri}: {error}. {next_step}", reason, uri) from error
 
 
-def _transfer_config() -> Any:
+def transfer_config() -> Any:
     from boto3.s3.transfer import TransferConfig
 
     return TransferConfig(
@@ -292,25 +253,30 @@ def _transfer_config() -> Any:
 def _download(client: Any, bucket: str, key: str, partial: Path) -> bool:
     if _size_bytes(client, bucket, key) is None:
         return False
-    client.download_file(bucket, key, str(partial), Config=_transfer_config())
+    client.download_file(bucket, key, str(partial), Config=transfer_config())
     return True
 
 
 def _size_bytes(client: Any, bucket: str, key: str) -> int | None:
-    """Return an object's size, or None where it is missing.
+    answer = head(client, bucket, key)
+    return None if answer is None else int(answer["ContentLength"])
+
+
+def head(client: Any, bucket: str, key: str) -> dict[str, Any] | None:
+    """Return what the server says of an object, or None where it is missing.
 
     The answer to HEAD has no body, so a refusal does not say why: then the key is listed, which does.
     """
     from botocore.exceptions import ClientError
 
     try:
-        size_bytes: int = client.head_object(Bucket=bucket, Key=key)["ContentLength"]
+        answer: dict[str, Any] = client.head_object(Bucket=bucket, Key=key)
     except ClientError as error:
         client.list_objects_v2(Bucket=bucket, Prefix=key, MaxKeys=1)
         if error.response["ResponseMetadata"]["HTTPStatusCode"] == 404:
             return None
         raise
-    return size_bytes
+    return answer
 
 
 def _objects(client: Any, bucket: str, prefix: str) -> Iterator[tuple[str, int]]:

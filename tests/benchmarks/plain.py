@@ -19,15 +19,16 @@ def build(spec_path: str, store_uri: str) -> list[bool]:
     from hefjoin.spec import load_spec
     from hefjoin.stages.contract import Workplace
     from hefjoin.stages.fetch import fetch
-    from hefjoin.stages.publish import judge, publish
+    from hefjoin.stages.gates import judge
+    from hefjoin.stages.publish import publish
     from hefjoin.stores import open_store
 
     begun = time.monotonic()
     spec, store, toolchain = load_spec(Path(spec_path)), open_store(store_uri), resolve("emulator")
     before = latest_build(store, toolchain.sdk.provider, spec.name)
     root = Path(os.environ["HEFJOIN_WORK"])
-    place = Workplace(store=store, root=root, toolchain=toolchain, earlier_keys=before.keys if before else {})
-    fetched = fetch(spec, store, root / "cache" / spec.name)
+    place = Workplace(store=store, root=root, toolchain=toolchain, earlier_keys=before.stage_keys if before else {})
+    fetched = fetch(spec, place.put, root / "cache" / spec.name)
     parsed = _parse(spec, fetched, place)
     networks = {name: outcome.value for name, outcome in parsed.items()}
     rest = _from_check_to_score(spec, fetched, networks, place)
@@ -50,8 +51,7 @@ def build(spec_path: str, store_uri: str) -> list[bool]:
         versions=versions(),
         code_sha256=code_sha256(),
     )
-    if before is None or not manifest.repeats(before.manifest):
-        publish(manifest, place)
+    publish(manifest, place)
     return [outcome.run.is_reused for outcome in outcomes]
 
 

@@ -21,7 +21,6 @@ from store_contract import StoreContract, refusal
 
 from hefjoin.artifacts import Ref
 from hefjoin.stores import Leftover, Store, Stored, open_store
-from hefjoin.stores.s3 import fetch_object, fetch_objects, list_objects
 
 REFUSALS = [
     (503, "SlowDown", "unavailable"),
@@ -343,26 +342,3 @@ def test_a_refused_upload_or_download_says_why(front: type[Front], tmp_path: Pat
     error = refusal(lambda: store.get(ref, tmp_path / "out" / "copy"))
     assert (error.attributes["reason"], error.is_transient) == ("permission", False)
     assert list((tmp_path / "out").iterdir()) == []
-
-
-def test_objects_that_others_wrote_are_listed_and_fetched(bucket: Any, tmp_path: Path) -> None:
-    for name in ("images/b.png", "images/a ü.png", "images/", "images.txt"):
-        bucket.put_object(Bucket="models", Key=name, Body=name.encode())
-    uris = list_objects("s3://models/images/")
-    assert uris == ["s3://models/images/a ü.png", "s3://models/images/b.png"]
-    fetch_objects({uri: tmp_path / "images" / str(index) for index, uri in enumerate(uris)})
-    assert sorted(path.read_text() for path in (tmp_path / "images").iterdir()) == [
-        "images/a ü.png",
-        "images/b.png",
-    ]
-    destination = tmp_path / "images.txt"
-    assert fetch_object("s3://models/images.txt", destination) == destination
-    assert destination.read_text() == "images.txt"
-
-
-def test_an_object_that_cannot_be_fetched_is_named(bucket: Any, tmp_path: Path) -> None:
-    for uri, reason in {"s3://models/gone.onnx": "missing", "s3://nowhere/model.onnx": "bucket"}.items():
-        error = refusal(lambda uri=uri: fetch_object(uri, tmp_path / "model"))  # type: ignore[misc]
-        assert (error.attributes["reason"], error.is_transient) == (reason, False)
-        assert uri in error.message
-    assert list(tmp_path.iterdir()) == []

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from flows.build import Build, join_and_compile
+from flows.build import join_and_compile
+from hefjoin.builds.find import Build
 from hefjoin.report import score_rows
 from hefjoin.sdk.toolchain import DFC_PYTHON
 from hefjoin.spec import load_spec

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from flows.build import Build, join_and_compile
+from flows.build import join_and_compile
+from hefjoin.builds.find import Build
 from hefjoin.errors import JoinError
 from hefjoin.formats import hef as hef_file
 from hefjoin.manifest import Manifest

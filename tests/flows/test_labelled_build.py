@@ -13,7 +13,8 @@ import pytest
 import yaml
 from onnx import TensorProto, helper, numpy_helper
 
-from flows.build import Build, join_and_compile
+from flows.build import join_and_compile
+from hefjoin.builds.find import Build
 from hefjoin.errors import CalibrationError
 from hefjoin.manifest import Manifest
 from hefjoin.scores import ModelScores

@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from flows.build import Build, join_and_compile
+from flows.build import join_and_compile
 from hefjoin.artifacts import Ref
+from hefjoin.builds.find import Build
 from hefjoin.errors import FitError, SpecError, ToolchainError
 from hefjoin.results.compiled import Attempt
 from hefjoin.sdk.process import DEADLINES_S

@@ -12,7 +12,8 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from flows.build import Build, join_and_compile
+from flows.build import join_and_compile
+from hefjoin.builds.find import Build
 from hefjoin.sdk.toolchain import DFC_PYTHON
 from hefjoin.spec import load_spec
 from hefjoin.stages.join import TOLERANCE

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 import yaml
 
-from flows.build import Build, join_and_compile
+from flows.build import join_and_compile
+from hefjoin.builds.find import Build
 from hefjoin.errors import SpecError
 from hefjoin.sdk.toolchain import DFC_PYTHON
 from hefjoin.spec import load_spec

@@ -28,6 +28,8 @@ ALLOWED = {
     "manifest": {"artifacts", "results", "scores", "spec"},
     "builds": {"artifacts", "errors", "manifest", "results", "scores", "spec", "stores"},
     "stores": {"artifacts", "errors"},
+    "housekeeping": {"artifacts", "folders", "sources"},
+    "sources": {"artifacts", "calibration_sources", "errors", "stores"},
     "compatibility": {"artifacts"},
     "sdk": {"artifacts", "compatibility", "errors", "results"},
     "doctor": {"artifacts", "compatibility", "devices", "sdk", "folders"},
@@ -39,7 +41,7 @@ ALLOWED = {
     "conformance": {"artifacts", "devices", "errors", "folders", "formats", "results", "sdk"},
     "stages": {
         "artifacts", "builds", "calibration", "compatibility", "devices", "errors", "forecast", "formats", "labels",
-        "manifest", "metrics", "report", "results", "scores", "sdk", "spec", "stores",
+        "manifest", "metrics", "report", "sources", "results", "scores", "sdk", "spec", "stores",
     },
 }  # fmt: skip
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,8 @@ from hefjoin.scores import ModelScores, Scored, StageScore
 from hefjoin.sdk.toolchain import Toolchain
 from hefjoin.spec import GatesSpec
 from hefjoin.stages.contract import Workplace
-from hefjoin.stages.publish import judge, publish
+from hefjoin.stages.gates import judge
+from hefjoin.stages.publish import publish
 from hefjoin.stores import open_store
 from tests.builds import difference, make_manifest, write_arrays
 
@@ -217,7 +219,7 @@ def another(manifest: Manifest, build_id: str, **changes: Any) -> Manifest:
 
 
 def test_a_build_is_named_with_manifest_report_and_hef(place: Workplace, built: Manifest, tmp_path: Path) -> None:
-    published = publish(built, place)
+    published = publish(built, place).published
     assert published.record == "names/emulator/resnet-pair/000001"
     assert published.hef_name == "resnet-pair.emulated.hef"
     got = place.store.get(published.manifest, tmp_path / "manifest.json")
@@ -231,14 +233,14 @@ def test_a_build_is_named_with_manifest_report_and_hef(place: Workplace, built: 
 def test_the_next_build_has_the_next_number_and_is_the_latest(place: Workplace, built: Manifest) -> None:
     for number in (1, 9, 41):
         place.store.create_record(f"names/emulator/resnet-pair/{number:06d}", {})
-    published = publish(built, place)
+    published = publish(built, place).published
     assert published.record == "names/emulator/resnet-pair/000042"
     assert latest(place.store, "emulator", "resnet-pair") == published
 
 
 def test_emulated_and_real_builds_have_rows_of_their_own(place: Workplace, built: Manifest) -> None:
     publish(built, place)
-    assert publish(another(built, "real", sdk=Sdk(provider="dfc", version="3.33.0")), place).record == (
+    assert publish(another(built, "real", sdk=Sdk(provider="dfc", version="3.33.0")), place).published.record == (
         "names/dfc/resnet-pair/000001"
     )
     newest = latest(place.store, "emulator", "resnet-pair")
@@ -246,16 +248,48 @@ def test_emulated_and_real_builds_have_rows_of_their_own(place: Workplace, built
     assert newest.build_id == built.build_id
 
 
-def test_two_at_once_get_two_numbers(place: Workplace, built: Manifest) -> None:
+def publish_both(place: Workplace, *manifests: Manifest) -> list[str]:
     barrier = threading.Barrier(2, timeout=60)
 
-    def run(build_id: str) -> str:
+    def run(manifest: Manifest) -> str:
         barrier.wait()
-        return publish(another(built, build_id), place).record
+        return publish(manifest, place).published.record
 
     with ThreadPoolExecutor(2) as pool:
-        found = list(pool.map(run, ["b1", "b2"]))
-    assert sorted(found) == ["names/emulator/resnet-pair/000001", "names/emulator/resnet-pair/000002"]
+        return sorted(pool.map(run, manifests))
+
+
+def test_two_at_once_get_two_numbers(place: Workplace, built: Manifest) -> None:
+    other = built.spec.model_copy(update={"gates": GatesSpec(min_snr_db=1)})
+    found = publish_both(place, another(built, "b1"), another(built, "b2", spec=other))
+    assert found == ["names/emulator/resnet-pair/000001", "names/emulator/resnet-pair/000002"]
+
+
+def test_two_at_once_that_come_to_the_same_are_one(place: Workplace, built: Manifest) -> None:
+    found = publish_both(place, another(built, "b1"), another(built, "b2"))
+    assert found == ["names/emulator/resnet-pair/000001"] * 2
+    assert len(place.store.list_records("builds")) == 1
+
+
+def test_one_that_repeats_a_build_that_was_held_back_is_that_build(place: Workplace, built: Manifest) -> None:
+    gate = Gate(name="SNR of resnet_a", wanted="≥ 99 dB", found="30.0 dB", verdict="failed", missed="69.0 dB below 99")
+    publish(another(built, "b1", gates=(gate,)), place)
+    assert publish(another(built, "b2", gates=(gate,)), place).manifest.build_id == "b1"
+    assert place.store.list_records("names") == []
+
+
+def test_one_that_repeats_a_build_whose_naming_was_killed_names_it(place: Workplace, built: Manifest) -> None:
+    publish(another(built, "b1"), place)
+    place.store.remove_record("names/emulator/resnet-pair/000001")
+    found = publish(another(built, "b2"), place)
+    assert (found.manifest.build_id, found.published.record) == ("b1", "names/emulator/resnet-pair/000001")
+    assert [key[-2:] for key in place.store.list_records("builds")] == ["b1"]
+
+
+def test_a_forced_build_is_another_even_where_it_comes_to_the_same(place: Workplace, built: Manifest) -> None:
+    publish(built, place)
+    forced = publish(another(built, "b2"), replace(place, force=True))
+    assert (forced.published.record, forced.manifest.parent) == ("names/emulator/resnet-pair/000002", built.build_id)
 
 
 @pytest.mark.parametrize(("verdict", "is_named"), [("not evaluated", True), ("failed", False)])
@@ -263,7 +297,7 @@ def test_a_failed_gate_keeps_the_artifacts_and_makes_no_name(
     place: Workplace, built: Manifest, verdict: Any, is_named: bool
 ) -> None:
     gate = Gate(name="SNR of left", wanted="≥ 20 dB", found="12 dB", verdict=verdict)
-    published = publish(another(built, "b1", gates=(gate,)), place)
+    published = publish(another(built, "b1", gates=(gate,)), place).published
     assert place.store.has(published.manifest)
     assert place.store.has(published.report)
     assert place.store.read_record("builds/emulator/resnet-pair/b1") == published.model_copy(

@@ -132,7 +132,6 @@ def test_a_name_of_both_compilers_is_asked_about(store: Store, tmp_path: Path) -
     [
         ({}, True),
         ({"is_reused": False, "reason": "built, because its har 0123 is missing or damaged in the store"}, True),
-        ({"is_reused": False, "reason": "forced"}, False),
         ({"key": "1" * 64}, False),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import pickle
 import subprocess
 import sys
@@ -300,15 +301,36 @@ except StoreError as error:
         assert kept == []
 
 
-def test_two_at_once_both_succeed(place: Workplace, source: Ref) -> None:
-    barrier = threading.Barrier(2, timeout=30)
-    Copy.meddle = lambda work: barrier.wait() and None
-    with ThreadPoolExecutor(2) as pool:
-        first, second = pool.map(lambda _: perform(Copy(source=source), place), range(2))
+def test_of_two_at_once_one_builds_and_the_other_waits_for_it(
+    place: Workplace, source: Ref, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "hefjoin.stages")
+    waited = threading.Event()
+
+    class Seen(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if "waiting for it" in record.getMessage():
+                waited.set()
+
+    handler = Seen()
+    logging.getLogger("hefjoin.stages").addHandler(handler)
+    Copy.meddle = lambda work: waited.wait(30) and None
+    try:
+        with ThreadPoolExecutor(2) as pool:
+            first, second = pool.map(lambda _: perform(Copy(source=source), place), range(2))
+    finally:
+        logging.getLogger("hefjoin.stages").removeHandler(handler)
+    assert waited.is_set()
     assert first.value == second.value
-    assert len(set(Copy.runs)) == 2
-    assert len(records(place)) == 1
-    assert perform(Copy(source=source), place).run.is_reused
+    assert sorted(outcome.run.is_reused for outcome in (first, second)) == [False, True]
+    assert len(Copy.runs) == 1
+    assert place.store.list_records("claims") == place.store.list_records("beats") == []
+
+
+def test_a_stage_that_fails_is_tried_by_the_one_who_waits(place: Workplace, source: Ref) -> None:
+    with pytest.raises(CompileError):
+        perform(Copy(source=source, words={"bad": "word"}), place)
+    assert place.store.list_records("claims") == place.store.list_records("beats") == []
 
 
 def test_a_result_may_hold_refs_anywhere(source: Ref) -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from hefjoin.artifacts import file_sha256
 from hefjoin.emulator import ClientRunner, InferenceContext
-from hefjoin.errors import SpecError, StoreError
+from hefjoin.errors import SpecError
 from hefjoin.results.networks import Network
 from hefjoin.results.sources import Fetched, Sdk
 from hefjoin.sdk.toolchain import Toolchain
@@ -50,7 +50,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def fetched(folder: Path, spec: BuildSpec) -> Fetched:
-    return fetch(spec, LocalStore(folder / "store"), folder / "cache")
+    return fetch(spec, LocalStore(folder / "store").put, folder / "cache")
 
 
 def parses(spec: BuildSpec, found: Fetched) -> dict[str, Parse]:
@@ -131,43 +131,3 @@ def test_a_name_that_leads_out_is_refused(folder: Path) -> None:
     (folder / "left.onnx").write_bytes(model.SerializeToString())
     with pytest.raises(SpecError, match=r"lies in '\.\./secret', which is no file below the model's folder"):
         fetched(folder, validate_spec(pair()))
-
-
-class TestS3:
-    """The bucket is a folder, and what is asked of it is recorded."""
-
-    @pytest.fixture
-    def bucket(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-        asked: list[str] = []
-
-        def fetch_objects(destinations: dict[str, Path]) -> None:
-            for uri, destination in destinations.items():
-                asked.append(uri)
-                source = folder / uri.removeprefix("s3://bucket/nets/")
-                if not source.exists():
-                    raise StoreError(f"{uri} is missing", reason="missing", uri=uri, is_transient=False)
-                destination.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(source, destination)
-
-        def fetch_object(uri: str, destination: Path) -> Path:
-            fetch_objects({uri: destination})
-            return destination
-
-        monkeypatch.setattr("hefjoin.stores.s3.fetch_objects", fetch_objects)
-        monkeypatch.setattr("hefjoin.stores.s3.fetch_object", fetch_object)
-        return asked
-
-    def spec(self) -> BuildSpec:
-        raw = pair()
-        raw["models"][0]["source"] = "s3://bucket/nets/left.onnx"
-        return validate_spec(raw)
-
-    def test_the_files_are_brought_from_beside_the_object(self, bucket: list[str], folder: Path) -> None:
-        found = fetched(folder, self.spec())
-        assert bucket == ["s3://bucket/nets/left.onnx", "s3://bucket/nets/parts/left.data"]
-        assert found.weights["left"]["parts/left.data"].sha256 == file_sha256(folder / "parts" / "left.data")
-
-    def test_one_that_is_not_there_is_named(self, bucket: list[str], folder: Path) -> None:
-        (folder / "parts" / "left.data").unlink()
-        with pytest.raises(StoreError, match=r"s3://bucket/nets/parts/left\.data is missing"):
-            fetched(folder, self.spec())
