@@ -225,14 +225,17 @@ def _artifacts(value: Any) -> Iterator[Artifact]:
 
 
 def _stages(store: Store, keep: Keep, kept: set[str], needed: set[Artifact]) -> tuple[list[str], set[Artifact]]:
-    """Return the records of stages that go, and the artifacts that those need which stay though no build has them."""
-    keys = [key for key in store.list_records("reuse") if key not in kept]
+    """Return the records of stages that go, and the artifacts that those need which stay though no build has them.
+
+    What a compiler decided for a graph (`auto`) is such a record too.
+    """
+    keys = [key for folder in ("reuse", "auto") for key in store.list_records(folder) if key not in kept]
     oldest = time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(time.time() - 86_400 * keep.days))
     gone: list[str] = []
     further: set[Artifact] = set()
     with ThreadPoolExecutor(THREADS) as threads:
         for key, record in zip(keys, threads.map(lambda key: _record(store, key), keys), strict=True):
-            made = set(_artifacts(record.get("result")))
+            made = set(_artifacts(record.get("result", record)))
             if keep.days and record.get("built_at", "") >= oldest:
                 further |= made
             elif not made or not made <= needed:

@@ -220,7 +220,10 @@ def kept_decisions(key: str, place: Workplace) -> Ref | None:
         if error.attributes.get("reason") != "damaged":
             raise
         return None
-    return ref if ref is not None and place.store.is_intact(ref) else None
+    if ref is None:
+        return None
+    place.pin([ref])
+    return ref if place.store.is_intact(ref) else None
 
 
 def graph_sha256(network: Network) -> str:

@@ -161,6 +161,17 @@ class TestStages:
         assert collect(place.store, Keep(builds=2)).stages == 0
         assert perform(Make(text="har of 2025a"), place).run.is_reused
 
+    def test_a_compilers_decisions_stay_as_long_as_their_script_does(self, place: Workplace, tmp_path: Path) -> None:
+        for text in ("kept", "lost"):
+            ref = put(place.store, tmp_path, text, "alls")
+            place.store.create_record(f"auto/{text}", {"auto_script": ref.model_dump(mode="json")})
+            if text == "kept":
+                script = ref.model_copy(update={"uri": text})
+                compiled = make_manifest().compiled.model_copy(update={"auto_script": script})
+                build(place.store, tmp_path, "2025a", compiled=compiled)
+        assert media(collect(place.store)) == ["alls"]
+        assert place.store.list_records("auto") == ["auto/kept"]
+
     def test_that_of_a_kept_build_stays(self, place: Workplace, tmp_path: Path) -> None:
         run = perform(Make(text="abc"), place).run
         build(place.store, tmp_path, "2025a", stages=(run,))
