@@ -31,6 +31,7 @@ def build(debug: bool, specs: tuple[Path, ...], store: str, sdk: Any, out: Path,
     """Run the flow join-and-compile on one or more specs."""
     from flows.embedded import prefect_api
     from flows.views.console import Console
+    from hefjoin.builds.rows import latest
     from hefjoin.errors import DeviceError, InputError
     from hefjoin.folders import cache_folder
     from hefjoin.sdk.toolchain import resolve
@@ -60,7 +61,8 @@ def build(debug: bool, specs: tuple[Path, ...], store: str, sdk: Any, out: Path,
                 except DeviceError as error:
                     error.add_note("the HEF is kept; build again and only the benchmark is run")
                     raise
-                console.show_build(done, lay_out(done, place, out))
+                newest = latest(place, done.published.provider, done.published.name)
+                console.show_build(done, lay_out(done, place, out), newest.build_id if newest else "")
                 builds.append(done)
     if as_json:
         for done in builds:

@@ -28,5 +28,5 @@ def rollback(debug: bool, name: str, to: str, sdk: Any, store: str) -> None:
     click.echo(
         f"{name}: build {record.build_id} is the latest again, instead of {current.build_id}; its new record is "
         f"{record.record}.\n"
-        "Building the spec again as it was does not undo this; a build with anything changed becomes the latest."
+        "Building the spec again as it was does not undo this; one that comes to anything else, or is forced, does."
     )

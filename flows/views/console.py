@@ -65,8 +65,8 @@ class Console:
         """Head a build."""
         self.rich.print(f"[bold]{escape(name)}[/bold]")
 
-    def show_build(self, build: Build, folder: Path) -> None:
-        """Show where a build's files are and whether it was promoted."""
+    def show_build(self, build: Build, folder: Path, latest: str) -> None:
+        """Show where a build's files are and whether it was promoted; `latest` is the latest build of its name."""
         from hefjoin.report.summary import verdict_text, warnings
         from hefjoin.report.words import repair_text
 
@@ -77,7 +77,10 @@ class Console:
             ("manifest", "manifest.json"),
         ):
             files.add_row(label, str(folder / name))
-        self.rich.print(f"\n[bold]{escape(build.manifest.spec.name)}[/bold]  {escape(verdict_text(build.manifest))}")
+        verdict = verdict_text(build.manifest)
+        if build.manifest.is_promotable and latest != build.manifest.build_id:
+            verdict = f"Its gates passed, but build {latest} is the latest"
+        self.rich.print(f"\n[bold]{escape(build.manifest.spec.name)}[/bold]  {escape(verdict)}")
         if build.manifest.repair and (repaired := repair_text(build.manifest.repair)):
             self.rich.print(f"repair: {escape(repaired)}")
         self.rich.print(files)

@@ -19,7 +19,7 @@ def hashing() -> Iterator[OnHashed]:
     console = Console(stderr=True)
     columns = (TextColumn("hashing"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        bar = progress.add_task("")
+        bar = progress.add_task("", total=None)
 
         def on_hashed(done: int, total: int) -> None:
             progress.update(bar, completed=done, total=total)

@@ -13,6 +13,9 @@ from hefjoin.manifest import Manifest
 from hefjoin.report import words
 from hefjoin.report.summary import EMULATOR_NOTICE
 
+ID_WIDTH = 24
+WIDE = 100
+"""From here on there is room for an id on one line without saying so."""
 STYLES = {"latest": "bold green", "promoted": "green", "rolled back": "yellow", "not promoted": "red"}
 
 
@@ -20,7 +23,8 @@ def show(name: str, entries: Sequence[Entry]) -> None:
     """Print a row for each build, the newest last."""
     console = page()
     table = Table(header_style="bold", show_lines=True)
-    for heading in ("Build, and what changed", "Promoted", "Models", "HEF"):
+    table.add_column("Build, and what changed", overflow="fold", width=ID_WIDTH if console.width < WIDE else None)
+    for heading in ("Promoted", "Models", "HEF"):
         table.add_column(heading, overflow="fold")
     for before, entry in zip(("", *(each.build_id for each in entries)), entries, strict=False):
         known = entry.manifest

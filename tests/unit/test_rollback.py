@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 
+from hefjoin.builds.find import latest_build, read_manifest, repeated_build
 from hefjoin.builds.history import history
 from hefjoin.builds.rollback import provider_of, roll_back
 from hefjoin.builds.rows import latest, row_of
 from hefjoin.errors import InputError, StoreError
 from hefjoin.stores import Store, open_store
-from tests.builds import device_manifest
+from tests.builds import device_manifest, make_manifest
 from tests.kept import FAILED, keep, object_path
 
 NAME = "resnet-pair"
@@ -124,6 +125,29 @@ def test_a_name_of_both_compilers_is_asked_about(store: Store, tmp_path: Path) -
     assert provider_of(store, NAME, "dfc") == "dfc"
     with pytest.raises(InputError, match=r"no builds of the name 'nope'; it has resnet-pair"):
         provider_of(store, "nope")
+
+
+@pytest.mark.parametrize(
+    ("changes", "is_repeated"),
+    [
+        ({}, True),
+        ({"is_reused": False, "reason": "built, because its har 0123 is missing or damaged in the store"}, True),
+        ({"key": "1" * 64}, False),
+    ],
+)
+def test_building_what_was_taken_back_again_is_no_new_build(
+    store: Store, tmp_path: Path, changes: dict[str, Any], is_repeated: bool
+) -> None:
+    taken = read_manifest(
+        store, keep(store, tmp_path, "b5", spec=make_manifest().spec.model_copy(update={"script": "x"}))
+    )
+    back(store)
+    before = latest_build(store, "emulator", NAME)
+    assert before is not None
+    first, *rest = (run.model_copy(update={"reason": "same inputs", "is_reused": True}) for run in taken.stages)
+    again = taken.model_copy(update={"build_id": "b9", "stages": (first.model_copy(update=changes), *rest)})
+    found = repeated_build(store, before, again)
+    assert (found.manifest if found else None) == (taken if is_repeated else None)
 
 
 class TestHistory:
