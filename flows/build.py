@@ -17,10 +17,12 @@ from hefjoin.builds.find import Build, latest_build
 from hefjoin.errors import HefJoinError, combined
 from hefjoin.folders import STORE, work_folder
 from hefjoin.manifest import Manifest
+from hefjoin.sdk.process import stop_running_steps
 from hefjoin.sdk.toolchain import Choice, resolve
 from hefjoin.spec import BuildSpec
 from hefjoin.stages.gates import judge
 from hefjoin.stores import open_store
+from hefjoin.stores.claims import stop_waiting
 from hefjoin.stores.pins import running
 from tasks import (
     benchmark,
@@ -45,7 +47,12 @@ logger = logging.getLogger("hefjoin.flows")
 
 def results(futures: Sequence[PrefectFuture[Any]]) -> list[Any]:
     """Return what all gave; where several failed, one error that tells of each."""
-    found = [future.result(raise_on_failure=False) for future in futures]
+    try:
+        found = [future.result(raise_on_failure=False) for future in futures]
+    except BaseException:  # a signal; on SIGTERM it is Prefect who hears it, and waits for the threads of all tasks
+        stop_waiting()
+        stop_running_steps()
+        raise
     failures = [result for result in found if isinstance(result, BaseException)]
     if own := [error for error in failures if isinstance(error, HefJoinError)]:
         raise combined(own)

@@ -73,10 +73,12 @@ def build(debug: bool, specs: tuple[Path, ...], store: str, sdk: Any, out: Path,
 
 
 def _stop_on_signals() -> None:
-    """Let a signal stop the compiler's processes before it stops this one."""
+    """Let a signal stop the compiler's processes, and who waits for another build, before it stops this one."""
     from hefjoin.sdk.process import stop_running_steps
+    from hefjoin.stores.claims import stop_waiting
 
     def stop(number: int, frame: FrameType | None) -> None:
+        stop_waiting()
         stop_running_steps()
         raise KeyboardInterrupt
 

@@ -40,15 +40,20 @@ def latest_build(store: Store, provider: Provider, name: str) -> Build | None:
     """
     try:
         published = latest(store, provider, name)
-        if published is None or not (store.has(published.manifest) and store.is_intact(published.report)):
-            return None
-        return Build(published=published, manifest=read_manifest(store, published))
+        return None if published is None else _whole(store, published)
     except InputError:
         return None
     except StoreError as error:
         if error.reason not in LOST:
             raise
         return None
+
+
+def _whole(store: Store, published: Published) -> Build | None:
+    """Return the build of a record, unless its manifest or report is lost."""
+    if not (store.has(published.manifest) and store.is_intact(published.report)):
+        return None
+    return Build(published=published, manifest=read_manifest(store, published))
 
 
 def repeated_build(store: Store, before: Build | None, manifest: Manifest) -> Build | None:
@@ -69,7 +74,7 @@ def repeated_build(store: Store, before: Build | None, manifest: Manifest) -> Bu
     for key in dict.fromkeys([*(f"{folder}/{build_id}" for build_id in taken_back), *newest]):
         try:
             published = read(store, key)
-            found = Build(published=published, manifest=read_manifest(store, published)) if published else None
+            found = _whole(store, published) if published else None
         except (InputError, StoreError):
             continue  # what cannot be read is not repeated: it is made and published anew
         if found is not None and manifest.repeats(found.manifest):

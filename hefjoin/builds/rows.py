@@ -17,8 +17,10 @@ ATTEMPTS = 100
 
 
 def add_build(store: Store, published: Published) -> None:
-    """Leave the record of a build, beside those of the same name."""
-    store.create_record(build_key(published), published.model_dump(mode="json"))
+    """Leave the record of a build, beside those of the same name; a damaged one is written anew."""
+    key, record = build_key(published), published.model_dump(mode="json")
+    if not store.create_record(key, record) and _is_damaged(store, key):
+        store.replace_record(key, record)
 
 
 def build_key(published: Published) -> str:
@@ -32,7 +34,7 @@ def builds_of(store: Store, provider: Provider, name: str) -> list[str]:
 
 
 def add_to_row(store: Store, published: Published) -> Published:
-    """Make a build the latest of its name; return it with the key of its new record.
+    """Make a build the latest of its name; return it with the key of its new record, or of the last if damaged.
 
     Raises:
         StoreError: Others were faster each time, or the store cannot be written.
@@ -40,6 +42,10 @@ def add_to_row(store: Store, published: Published) -> Published:
     folder = row_key(published.provider, published.name)
     for _ in range(ATTEMPTS):
         keys = store.list_records(folder)
+        if keys and _is_damaged(store, keys[-1]):
+            named = published.model_copy(update={"record": keys[-1]})
+            store.replace_record(keys[-1], named.model_dump(mode="json"))
+            return named
         number = int(keys[-1].rpartition("/")[2]) + 1 if keys else 1
         named = published.model_copy(update={"record": f"{folder}/{number:06d}"})
         if store.create_record(named.record, named.model_dump(mode="json")):
@@ -49,6 +55,24 @@ def add_to_row(store: Store, published: Published) -> Published:
         reason="unavailable",
         uri=store.uri,
     )
+
+
+def remove_damaged(store: Store, provider: Provider, name: str) -> list[str]:
+    """Remove the damaged records of a name, but the last, which the next is written over; return their keys."""
+    damaged = [key for key in row_of(store, provider, name)[:-1] if _is_damaged(store, key)]
+    for key in damaged:
+        store.remove_record(key)
+    return damaged
+
+
+def _is_damaged(store: Store, key: str) -> bool:
+    try:
+        store.read_record(key)
+    except StoreError as error:
+        if error.reason != "damaged":
+            raise
+        return True
+    return False
 
 
 def row_of(store: Store, provider: Provider, name: str) -> list[str]:

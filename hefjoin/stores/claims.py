@@ -21,19 +21,26 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 from uuid import uuid4
 
 from pydantic import ValidationError
 
 from hefjoin.artifacts import Record
 from hefjoin.errors import StoreError
-from hefjoin.stores import Store
+from hefjoin.stores import Store, store_error
 
 BEAT_SECONDS = 10.0
 LEASE_SECONDS = 60.0
 """Six beats: one that is late, or lost with a short fault of the network, ends nothing."""
 FIRST_POLL_SECONDS, LAST_POLL_SECONDS = 0.1, 2.0
+
+_told_to_end = threading.Event()
+
+
+def stop_waiting() -> None:
+    """Let whoever waits for a claim in this process, in whichever thread, wait no longer, now and from now on."""
+    _told_to_end.set()
 
 
 class Owner(Record):
@@ -75,7 +82,7 @@ def claimed(
         lease_s: How long a heartbeat may stand still, in seconds.
 
     Raises:
-        StoreError: The store cannot be reached, or not be written.
+        StoreError: The store cannot be reached, or not be written; or `stop_waiting` was called.
     """
     owner, row = _this_process(what), f"claims/{key}"
     with _beating(store, owner):
@@ -94,7 +101,7 @@ def wait_until_free(
     """Return once nobody who lives has the claim.
 
     Raises:
-        StoreError: The store cannot be reached.
+        StoreError: The store cannot be reached; or `stop_waiting` was called.
     """
     _wait(store, f"claims/{key}", on_wait, lease_s)
 
@@ -146,8 +153,7 @@ class Watch:
         is_here = bool(owner.machine) and owner.machine == _machine()
         if is_here and _started(owner.pid) != owner.started:
             return "gone"
-        record = self._store.read_record(f"beats/{owner.id}")
-        beat, now = record and record.get("count"), time.monotonic()
+        beat, now = _count(self._store, owner), time.monotonic()
         if owner.id != self._id:
             self._id, self._beat, self._since = owner.id, beat, now
         elif beat != self._beat:
@@ -161,28 +167,38 @@ class Watch:
 def _take(
     store: Store, row: str, owner: Owner, on_wait: Callable[[Owner], None] | None, lease_s: float
 ) -> tuple[list[str], str]:
-    """Create the next record of a row that nobody who lives has; return those before it, and it."""
+    """Create the next record of a row that nobody who lives has; return those before it, and it.
+
+    Between looking and creating, others may have had the claim and removed the row, and one may have begun a new row:
+    so it counts only where the row is still what was looked at.
+    """
     while True:
-        lapsed = _wait(store, row, on_wait, lease_s)
+        lapsed, last = _wait(store, row, on_wait, lease_s)
         own = f"{row}/{_number(lapsed[-1]) + 1 if lapsed else 1:06d}"
         if store.create_record(own, owner.model_dump(mode="json")):
-            return lapsed, own
+            is_same = store.list_records(row) == [*lapsed, own] and (not lapsed or _owner(store, lapsed[-1]) == last)
+            if is_same:
+                return lapsed, own
+            store.remove_record(own)
 
 
-def _wait(store: Store, row: str, on_wait: Callable[[Owner], None] | None, lease_s: float) -> list[str]:
-    """Wait until nobody who lives has the claim; return the records of those who had it and left it."""
+def _wait(
+    store: Store, row: str, on_wait: Callable[[Owner], None] | None, lease_s: float
+) -> tuple[list[str], Owner | None]:
+    """Wait until nobody who lives has the claim; return the records of those who had it and left it, and the last."""
     watch, pause, told = Watch(store, lease_s), FIRST_POLL_SECONDS, set()
     while keys := store.list_records(row):
         owner = _owner(store, keys[-1])
         if owner == UNREADABLE or (owner and watch.state(owner) == "gone"):
-            return keys
+            return keys, owner
         if owner and owner.id not in told:
             told.add(owner.id)
             if on_wait:
                 on_wait(owner)
-        time.sleep(pause)
+        if _told_to_end.wait(pause):
+            raise store_error(f"{row} is no longer waited for: this process was told to end", "refused", store.uri)
         pause = min(1.5 * pause, LAST_POLL_SECONDS)
-    return []
+    return [], None
 
 
 def _owner(store: Store, key: str) -> Owner | None:
@@ -196,6 +212,17 @@ def _owner(store: Store, key: str) -> Owner | None:
         if error.attributes.get("reason") != "damaged":
             raise
         return UNREADABLE
+
+
+def _count(store: Store, owner: Owner) -> Any:
+    """Return how often a heart has beaten; None where that is gone or damaged, until it beats again."""
+    try:
+        record = store.read_record(f"beats/{owner.id}")
+    except StoreError as error:
+        if error.attributes.get("reason") != "damaged":
+            raise
+        return None
+    return record and record.get("count")
 
 
 def _number(key: str) -> int:

@@ -14,7 +14,7 @@ import pytest
 
 from hefjoin.errors import StoreError
 from hefjoin.stores import Store, claims, open_store
-from hefjoin.stores.claims import Owner, claimed, owners, wait_until_free
+from hefjoin.stores.claims import Owner, claimed, owners, stop_waiting, wait_until_free
 
 ROOT = Path(__file__).resolve().parents[2]
 KEY = "parse/0123"
@@ -185,6 +185,44 @@ def test_a_damaged_claim_is_nobodys(store: Store, tmp_path: Path) -> None:
     (tmp_path / "store" / "claims" / KEY / "000001.json").write_text("{")
     with claimed(store, KEY, "parse left"):
         pass
+    assert left(store) == []
+
+
+def test_a_damaged_heartbeat_stands_still(store: Store, tmp_path: Path) -> None:
+    hold_from_afar(store)
+    (tmp_path / "store" / "beats" / "far1.json").write_text("{")
+    assert owners(store, lease_s=0.2).lapsed == (f"claims/{KEY}/000001",)
+
+
+def test_one_who_looked_at_a_row_that_was_begun_anew_since_waits(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    hold_from_afar(store)
+    create, follower = store.create_record, claims._this_process("parse left")
+    told: list[Owner] = []
+
+    def create_late(key: str, record: dict[str, object]) -> bool:
+        """Let another follow and leave, and the next begin a new row, between looking and creating."""
+        monkeypatch.setattr(store, "create_record", create)
+        store.replace_record(f"claims/{KEY}/000001", follower.model_dump(mode="json"))
+        return create(key, record)
+
+    def leave(owner: Owner) -> None:
+        told.append(owner)
+        if owner.id == "far1":
+            return
+        assert store.list_records("claims") == [f"claims/{KEY}/000001"]
+        store.remove_record(f"claims/{KEY}/000001")
+
+    monkeypatch.setattr(store, "create_record", create_late)
+    with claimed(store, KEY, "parse left", leave, lease_s=0.2):
+        assert [owner.id for owner in told if owner.id != "far1"] == [follower.id]
+
+
+def test_one_who_waits_is_told_to_end(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(claims, "_told_to_end", threading.Event())
+    with claimed(store, KEY, "parse left"):
+        with pytest.raises(StoreError, match="told to end"), claimed(store, KEY, "parse", lambda _: stop_waiting()):
+            pass
+        assert len(left(store)) == 2
     assert left(store) == []
 
 

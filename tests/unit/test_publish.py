@@ -25,6 +25,7 @@ from hefjoin.stages.gates import judge
 from hefjoin.stages.publish import publish
 from hefjoin.stores import open_store
 from tests.builds import difference, make_manifest, write_arrays
+from tests.kept import object_path
 
 
 def accuracy(model: str = "left", snr: float = 30.0, agreement: float = 0.98) -> ModelAccuracy:
@@ -284,6 +285,31 @@ def test_one_that_repeats_a_build_whose_naming_was_killed_names_it(place: Workpl
     found = publish(another(built, "b2"), place)
     assert (found.manifest.build_id, found.published.record) == ("b1", "names/emulator/resnet-pair/000001")
     assert [key[-2:] for key in place.store.list_records("builds")] == ["b1"]
+
+
+def test_a_damaged_record_is_written_anew(place: Workplace, built: Manifest, tmp_path: Path) -> None:
+    first = publish(built, place).published
+    for key in (first.record, f"builds/emulator/resnet-pair/{first.build_id}"):
+        path = Path(place.store.uri.removeprefix("file://")) / f"{key}.json"
+        whole = path.read_bytes()
+        path.write_bytes(whole[:-1])
+        assert publish(another(built, "b2"), place).published.build_id == first.build_id
+        assert path.read_bytes() == whole
+
+
+def test_a_damaged_record_of_earlier_is_removed(place: Workplace, built: Manifest) -> None:
+    first = publish(built, place).published
+    forced = publish(another(built, "b2"), replace(place, force=True)).published
+    path = Path(place.store.uri.removeprefix("file://")) / f"{first.record}.json"
+    path.write_text("{")
+    assert publish(another(built, "b3"), place).published == forced
+    assert place.store.list_records("names") == [forced.record]
+
+
+def test_a_build_whose_report_is_lost_is_another(place: Workplace, built: Manifest) -> None:
+    first = publish(built, place).published
+    object_path(place.store, first.report).write_text("")
+    assert publish(another(built, "b2"), place).published.record == "names/emulator/resnet-pair/000002"
 
 
 def test_a_forced_build_is_another_even_where_it_comes_to_the_same(place: Workplace, built: Manifest) -> None:
