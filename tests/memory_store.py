@@ -30,11 +30,12 @@ class MemoryStore(Store):
             raise changed(path, self.uri)
         self.files[object_name(ref.sha256, ref.media)] = body
 
-    def _fetch(self, ref: Ref, partial: Path) -> bool:
+    def _fetch(self, ref: Ref, partial: Path) -> tuple[str, int] | None:
         body = self.files.get(object_name(ref.sha256, ref.media))
-        if body is not None:
-            partial.write_bytes(body)
-        return body is not None
+        if body is None:
+            return None
+        partial.write_bytes(body)
+        return hashlib.sha256(body).hexdigest(), len(body)
 
     def _size_bytes(self, ref: Ref) -> int | None:
         body = self.files.get(object_name(ref.sha256, ref.media))

@@ -165,9 +165,10 @@ class Store(ABC):
         with self._errors(f"bring {uri} ({ref.size_bytes:,} bytes) to {destination}"):
             destination.parent.mkdir(parents=True, exist_ok=True)
             with partial_file(destination.parent) as partial:
-                if not self._fetch(ref, partial):
+                found = self._fetch(ref, partial)
+                if found is None:
                     raise missing(uri)
-                self._verify(ref, partial)
+                self._require_equal(ref, *found)
                 partial.replace(destination)
         return destination
 
@@ -251,8 +252,7 @@ class Store(ABC):
     def _object_uri(self, ref: Ref) -> str:
         return f"{self.uri}/{object_name(ref.sha256, ref.media)}"
 
-    def _verify(self, ref: Ref, path: Path) -> None:
-        sha256, size_bytes = file_sha256(path), path.stat().st_size
+    def _require_equal(self, ref: Ref, sha256: str, size_bytes: int) -> None:
         if (sha256, size_bytes) != (ref.sha256, ref.size_bytes):
             uri = self._object_uri(ref)
             message = (
@@ -275,8 +275,11 @@ class Store(ABC):
         """Write the file as the object of `ref`, or raise `changed` if it was written to since `before`."""
 
     @abstractmethod
-    def _fetch(self, ref: Ref, partial: Path) -> bool:
-        """Bring the object's bytes, whatever they are, to the new file `partial`; False where it is missing."""
+    def _fetch(self, ref: Ref, partial: Path) -> tuple[str, int] | None:
+        """Bring the object's bytes to the new file `partial`.
+
+        Returns their sha256 and number, whatever they should be; None where the object is missing.
+        """
 
     @abstractmethod
     def _size_bytes(self, ref: Ref) -> int | None:

@@ -37,17 +37,17 @@ class LocalStore(Store):
                 raise changed(path, self.uri)
             self._rename(partial, self._object(ref))
 
-    def _fetch(self, ref: Ref, partial: Path) -> bool:
+    def _fetch(self, ref: Ref, partial: Path) -> tuple[str, int] | None:
         """Hard-link the object, or copy it where the file system or its owner does not let us link."""
         try:
             partial.hardlink_to(self._object(ref))
         except FileNotFoundError:
-            return False
+            return None
         except OSError as error:
             if error.errno not in _CANNOT_LINK:
                 raise
             shutil.copyfile(self._object(ref), partial)
-        return True
+        return file_sha256(partial), partial.stat().st_size
 
     def _size_bytes(self, ref: Ref) -> int | None:
         try:

@@ -17,7 +17,7 @@ from threading import Lock
 from typing import Any
 from uuid import uuid4
 
-from hefjoin.artifacts import CHUNK_BYTES, Ref
+from hefjoin.artifacts import Ref
 from hefjoin.errors import InputError
 from hefjoin.stores import (
     OBJECTS,
@@ -28,6 +28,7 @@ from hefjoin.stores import (
     os_errors,
     store_error,
 )
+from hefjoin.stores.s3_read import parts
 
 CONNECT_SECONDS = 10
 ABORT_ATTEMPTS = 3
@@ -98,9 +99,8 @@ class S3Store(Store):
         if self._size_bytes(ref) != ref.size_bytes:
             return False
         digest = hashlib.sha256()
-        answer = self._client.get_object(Bucket=self._bucket, Key=self._object_key(ref))
-        for chunk in answer["Body"].iter_chunks(CHUNK_BYTES):
-            digest.update(chunk)
+        for part in parts(self._client, self._bucket, self._object_key(ref), ref.size_bytes):
+            digest.update(part)
         return digest.hexdigest() == ref.sha256
 
     def _add(self, path: Path, ref: Ref, before: os.stat_result) -> None:
@@ -113,8 +113,16 @@ class S3Store(Store):
             self._client.delete_object(Bucket=self._bucket, Key=key)
             raise changed(path, self.uri)
 
-    def _fetch(self, ref: Ref, partial: Path) -> bool:
-        return _download(self._client, self._bucket, self._object_key(ref), partial)
+    def _fetch(self, ref: Ref, partial: Path) -> tuple[str, int] | None:
+        size_bytes = self._size_bytes(ref)
+        if size_bytes is None:
+            return None
+        digest = hashlib.sha256()
+        with partial.open("xb") as writer:
+            for part in parts(self._client, self._bucket, self._object_key(ref), size_bytes):
+                digest.update(part)
+                writer.write(part)
+        return digest.hexdigest(), partial.stat().st_size
 
     def _size_bytes(self, ref: Ref) -> int | None:
         return _size_bytes(self._client, self._bucket, self._object_key(ref))
@@ -248,13 +256,6 @@ def transfer_config() -> Any:
         max_io_queue=TRANSFER_QUEUE_CHUNKS,
         preferred_transfer_client="classic",
     )
-
-
-def _download(client: Any, bucket: str, key: str, partial: Path) -> bool:
-    if _size_bytes(client, bucket, key) is None:
-        return False
-    client.download_file(bucket, key, str(partial), Config=transfer_config())
-    return True
 
 
 def _size_bytes(client: Any, bucket: str, key: str) -> int | None:

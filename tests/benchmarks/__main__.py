@@ -18,7 +18,19 @@ from pathlib import Path
 from tests.benchmarks.material import Material
 from tests.benchmarks.measure import BrokenMeasurement, Row, load_average
 
-GROUPS = ("startup", "hef", "parse", "quantize", "calibration", "accuracy", "memory", "noise", "throughput", "flow")
+GROUPS = (
+    "startup",
+    "hef",
+    "parse",
+    "quantize",
+    "calibration",
+    "accuracy",
+    "memory",
+    "noise",
+    "throughput",
+    "flow",
+    "store",
+)
 WIDTH = 168
 
 

@@ -34,7 +34,7 @@ class Builds(NamedTuple):
 
 def measure(material: Material) -> list[Row]:
     """Return the rows of the flow's own cost and of the second build."""
-    with _own_surroundings(material.scratch / "flow") as folder:
+    with own_surroundings(material.scratch / "flow") as folder:
         found = _build(folder)
     embedded, running, script = (median_of(side, lambda ended: float(ended.wall_s)) for side in found)
     texts = [spread([ended.wall_s for ended in side]) for side in found]
@@ -52,7 +52,7 @@ def measure(material: Material) -> list[Row]:
 
 
 @contextmanager
-def _own_surroundings(folder: Path) -> Iterator[Path]:
+def own_surroundings(folder: Path) -> Iterator[Path]:
     """Point every cache and home that a build uses into a new folder; yields it."""
     folder.mkdir()
     before = dict(os.environ)
@@ -75,11 +75,11 @@ def _build(folder: Path) -> Builds:
     """Fill the store, warm both servers, then build in turn."""
     run([HEFJOIN, "example", EXAMPLE, "."], folder)
     with running_server(folder / "server") as url:
-        first = _build_id(_command(folder, {}))
+        first = build_id(build_once(folder, {}))
 
         def command(environment: dict[str, str]) -> Ended:
-            ended = _command(folder, environment)
-            if _build_id(ended) != first:
+            ended = build_once(folder, environment)
+            if build_id(ended) != first:
                 raise BrokenMeasurement("a build in which nothing changed executed a stage, or was published anew")
             return ended
 
@@ -100,11 +100,12 @@ def _build(folder: Path) -> Builds:
         return Builds(*interleaved(ROUNDS, embedded, running, script))
 
 
-def _command(folder: Path, environment: dict[str, str]) -> Ended:
-    command = [HEFJOIN, "build", f"{EXAMPLE}.yaml", "--store", "store", "--sdk", "emulator", "--json"]
+def build_once(folder: Path, environment: dict[str, str], store: str = "store") -> Ended:
+    """Build the example in `folder` with the whole command."""
+    command = [HEFJOIN, "build", f"{EXAMPLE}.yaml", "--store", store, "--sdk", "emulator", "--json"]
     return run(command, folder, environment)
 
 
-def _build_id(ended: Ended) -> str:
+def build_id(ended: Ended) -> str:
     """Return the build that a command ended with: the earlier one where every stage was reused."""
     return str(json.loads(ended.stdout)["build_id"])

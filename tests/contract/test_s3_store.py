@@ -20,7 +20,7 @@ from moto.server import ThreadedMotoServer
 from store_contract import StoreContract, refusal
 
 from hefjoin.artifacts import Ref
-from hefjoin.stores import Leftover, Store, Stored, open_store
+from hefjoin.stores import Leftover, Store, Stored, open_store, s3_read
 
 REFUSALS = [
     (503, "SlowDown", "unavailable"),
@@ -213,6 +213,10 @@ class Front(BaseHTTPRequestHandler):
     """Drop If-None-Match, as a server that does not know it."""
     lost_answers: ClassVar[int] = 0
     """How many of the next PUTs are carried out and then not answered."""
+    broken_bodies: ClassVar[int] = 0
+    """How many of the next answers to GET end after half of their body."""
+    gets: ClassVar[int] = 0
+    """How many GETs were asked."""
     refusals: ClassVar[dict[str, tuple[int, str]]] = {}
     """For an HTTP method the status and the S3 error code with which it is refused."""
     clock: ClassVar[float | None] = None
@@ -223,6 +227,7 @@ class Front(BaseHTTPRequestHandler):
 
     def forward(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        type(self).gets += self.command == "GET"
         if self.command in self.refusals:
             status, code = self.refusals[self.command]
             return self.answer(status, {}, f"<Error><Code>{code}</Code><Message>no</Message></Error>".encode())
@@ -248,6 +253,10 @@ class Front(BaseHTTPRequestHandler):
                 self.send_header(name, value)
         self.send_header("Content-Length", length)
         self.end_headers()
+        if self.command == "GET" and type(self).broken_bodies:
+            type(self).broken_bodies -= 1
+            self.close_connection = True
+            content = content[: len(content) // 2]
         if self.command != "HEAD":
             self.wfile.write(content)
 
@@ -330,7 +339,7 @@ def test_a_refusal_says_why_and_whether_to_try_again(front: type[Front], tmp_pat
 
 def test_a_refused_upload_or_download_says_why(front: type[Front], tmp_path: Path) -> None:
     """boto3 wraps what goes wrong while it transfers a file."""
-    (tmp_path / "model").touch()
+    (tmp_path / "model").write_bytes(b"model")
     store = open_store("s3://models/x")
     assert store.create_record("a", {})
     front.refusals = {"PUT": (507, "InsufficientStorage")}
@@ -342,3 +351,26 @@ def test_a_refused_upload_or_download_says_why(front: type[Front], tmp_path: Pat
     error = refusal(lambda: store.get(ref, tmp_path / "out" / "copy"))
     assert (error.attributes["reason"], error.is_transient) == ("permission", False)
     assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_a_body_that_breaks_off_is_asked_for_again(front: type[Front], tmp_path: Path) -> None:
+    (tmp_path / "model").write_bytes(b"model")
+    store = open_store("s3://models/x")
+    ref = store.put(tmp_path / "model", "onnx")
+    front.broken_bodies = 2
+    assert store.get(ref, tmp_path / "copy").read_bytes() == b"model"
+    front.broken_bodies = 2
+    assert store.is_intact(ref)
+    front.broken_bodies = 100
+    error = refusal(lambda: store.get(ref, tmp_path / "copy"))
+    assert (error.attributes["reason"], error.is_transient) == ("unavailable", True)
+    assert front.broken_bodies == 100 - s3_read.ATTEMPTS
+
+
+def test_a_refusal_is_asked_once(front: type[Front], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "3")
+    store = open_store("s3://models/x")
+    for answer, asked in (((403, "AccessDenied"), 1), ((400, "ExpiredToken"), 1), ((503, "SlowDown"), 3)):
+        front.refusals, front.gets = {"GET": answer}, 0
+        refusal(lambda: store.read_record("a"))
+        assert front.gets == asked
