@@ -32,7 +32,7 @@ demo: setup
 	  --sdk emulator --store $(DEMO)/artifacts --out $(DEMO)/out
 
 test: setup .venv-dfc/ready
-	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+	$(BIN)/python -m pytest
 
 lint: setup
 	$(BIN)/ruff check
