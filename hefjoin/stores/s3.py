@@ -12,6 +12,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from email.utils import parsedate_to_datetime
+from functools import cache
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -233,6 +234,7 @@ def open_client(uri: str) -> Any:
     """Return a client with connections of its own; digests are ours, so what a server says of them is not asked."""
     from boto3.session import Session
     from botocore.config import Config
+    from botocore.session import Session as Core
 
     config = Config(
         retries={"mode": "standard"},
@@ -242,10 +244,20 @@ def open_client(uri: str) -> Any:
     )
     with s3_errors(f"open {uri}", uri):
         try:
-            return Session().client("s3", config=config)
+            core = Core()
+            core.register_component("data_loader", _service_models())
+            return Session(botocore_session=core).client("s3", config=config)
         except ValueError as error:
             reason, next_step = _SETTINGS
             raise store_error(f"cannot open {uri}: {error}. {next_step}", reason, uri) from error
+
+
+@cache
+def _service_models() -> Any:
+    """Return what reads botocore's description of S3, once for all clients: it is most of what opening one takes."""
+    from botocore.session import Session as Core
+
+    return Core().get_component("data_loader")
 
 
 def transfer_config() -> Any:
