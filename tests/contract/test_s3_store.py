@@ -5,11 +5,13 @@ answer or refuses a request is played by `Front`: a real HTTP server before moto
 """
 
 import os
+import struct
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from socket import SO_LINGER, SOL_SOCKET
 from threading import Thread
 from typing import Any, ClassVar
 from urllib.request import Request, urlopen
@@ -219,6 +221,8 @@ class Front(BaseHTTPRequestHandler):
     """How many GETs were asked."""
     refusals: ClassVar[dict[str, tuple[int, str]]] = {}
     """For an HTTP method the status and the S3 error code with which it is refused."""
+    mishaps: ClassVar[list[tuple[int, str] | None]] = []
+    """How the next requests end, instead of being carried out: refused so, or, where None, with a reset connection."""
     clock: ClassVar[float | None] = None
     """What the server takes for the time, in seconds since 1970."""
 
@@ -231,6 +235,10 @@ class Front(BaseHTTPRequestHandler):
         if self.command in self.refusals:
             status, code = self.refusals[self.command]
             return self.answer(status, {}, f"<Error><Code>{code}</Code><Message>no</Message></Error>".encode())
+        if self.mishaps:
+            if mishap := self.mishaps.pop(0):
+                return self.answer(mishap[0], {}, f"<Error><Code>{mishap[1]}</Code></Error>".encode())
+            return self.reset()
         if self.is_blind:
             del self.headers["If-None-Match"]
         upstream = HTTPConnection(self.upstream)
@@ -243,6 +251,12 @@ class Front(BaseHTTPRequestHandler):
             self.close_connection = True
             return None
         return self.answer(response.status, dict(response.getheaders()), content)
+
+    def reset(self) -> None:
+        """End the connection with RST, as a server that dies."""
+        self.connection.setsockopt(SOL_SOCKET, SO_LINGER, struct.pack("ii", 1, 0))
+        self.connection.close()
+        self.close_connection = True
 
     def answer(self, status: int, headers: dict[str, str], content: bytes) -> None:
         self.send_response(status)
@@ -374,3 +388,23 @@ def test_a_refusal_is_asked_once(front: type[Front], tmp_path: Path, monkeypatch
         front.refusals, front.gets = {"GET": answer}, 0
         refusal(lambda: store.read_record("a"))
         assert front.gets == asked
+
+
+def test_what_may_pass_is_asked_again_until_it_does(
+    front: type[Front], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "3")
+    monkeypatch.setattr("botocore.retries.standard.ExponentialBackoff.delay_amount", lambda *_: 0)
+    (tmp_path / "model").write_bytes(b"model")
+    store = open_store("s3://models/x")
+    for number, mishap in enumerate([(503, "ServiceUnavailable"), (503, "SlowDown"), (500, "InternalError"), None]):
+        calls: list[Callable[[], object]] = [
+            lambda number=number: store.create_record(f"a/{number}", {"number": number}),  # type: ignore[misc]
+            lambda number=number: store.read_record(f"a/{number}") == {"number": number},  # type: ignore[misc]
+            lambda: store.is_intact(store.put(tmp_path / "model", "onnx")),
+            lambda: store.get(store.put(tmp_path / "model", "onnx"), tmp_path / "copy").read_bytes() == b"model",
+        ]
+        for call in calls:
+            front.mishaps = [mishap, mishap]
+            assert call()
+            assert front.mishaps == []
