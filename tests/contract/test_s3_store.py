@@ -4,7 +4,6 @@ S3 is moto's real HTTP server on loopback. It forgives much, so a server that ig
 answer or refuses a request is played by `Front`: a real HTTP server before moto, which meddles with the traffic.
 """
 
-import os
 import struct
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -16,13 +15,12 @@ from threading import Thread
 from typing import Any, ClassVar
 from urllib.request import Request, urlopen
 
-import boto3
 import pytest
-from moto.server import ThreadedMotoServer
 from store_contract import StoreContract, refusal
 
 from hefjoin.artifacts import Ref
 from hefjoin.stores import Leftover, Store, Stored, open_store, s3_read
+from tests.moto_server import client_of, moto_server
 
 REFUSALS = [
     (503, "SlowDown", "unavailable"),
@@ -42,33 +40,15 @@ REFUSALS = [
 @pytest.fixture(scope="module")
 def moto() -> Iterator[str]:
     """The address of moto's server."""
-    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
+    with moto_server() as address:
+        yield address
 
 
 @pytest.fixture(scope="module")
 def client(moto: str) -> Iterator[Any]:
     """A boto3 client of moto, to which the environment points for the whole module."""
-    settings = {
-        "AWS_ENDPOINT_URL": moto,
-        "AWS_ACCESS_KEY_ID": "key",
-        "AWS_SECRET_ACCESS_KEY": "secret",
-        "AWS_EC2_METADATA_DISABLED": "true",
-        "AWS_CONFIG_FILE": os.devnull,
-        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
-        "AWS_MAX_ATTEMPTS": "1",
-    }
-    with pytest.MonkeyPatch.context() as environment:
-        for name in [name for name in os.environ if name.startswith("AWS_")]:
-            environment.delenv(name)
-        for name, value in settings.items():
-            environment.setenv(name, value)
-        client = boto3.session.Session().client("s3")
+    with client_of(moto) as client:
         yield client
-        client.close()
 
 
 @pytest.fixture

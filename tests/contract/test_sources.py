@@ -11,13 +11,11 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
-import boto3
 import numpy as np
 import onnx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from moto.server import ThreadedMotoServer
 
 from hefjoin.artifacts import file_sha256
 from hefjoin.calibration import set_sha256
@@ -32,33 +30,15 @@ from hefjoin.spec import BuildSpec, validate_spec
 from hefjoin.stages.fetch import fetch, release
 from hefjoin.stages.preflight import preflight
 from hefjoin.stores.local import LocalStore
+from tests.moto_server import client_of, moto_server
 from tests.tiny import CLASSES, classifier, pair, write_pair
 
 
 @pytest.fixture(scope="module")
 def client() -> Iterator[Any]:
     """A client of moto, to which the environment points for the whole module."""
-    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    settings = {
-        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
-        "AWS_ACCESS_KEY_ID": "key",
-        "AWS_SECRET_ACCESS_KEY": "secret",
-        "AWS_EC2_METADATA_DISABLED": "true",
-        "AWS_CONFIG_FILE": os.devnull,
-        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
-        "AWS_MAX_ATTEMPTS": "1",
-    }
-    with pytest.MonkeyPatch.context() as environment:
-        for name in [name for name in os.environ if name.startswith("AWS_")]:
-            environment.delenv(name)
-        for name, value in settings.items():
-            environment.setenv(name, value)
-        client = boto3.session.Session().client("s3")
+    with moto_server() as address, client_of(address) as client:
         yield client
-        client.close()
-    server.stop()
 
 
 @pytest.fixture(scope="module")

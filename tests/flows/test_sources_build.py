@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import boto3
 import pytest
-from moto.server import ThreadedMotoServer
 from PIL import Image
 
 from flows.build import join_and_compile
@@ -17,30 +14,16 @@ from hefjoin.manifest import Manifest
 from hefjoin.sources import held
 from hefjoin.sources.bucket import Server, Version
 from hefjoin.spec import validate_spec
+from tests.moto_server import client_of, moto_server
 from tests.tiny import images, pair, write_pair
 
 
 @pytest.fixture
-def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """The bucket `bkt` of a server to which the environment points."""
-    moto = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
-    moto.start()
-    host, port = moto.get_host_and_port()
-    for name in [name for name in os.environ if name.startswith("AWS_")]:
-        monkeypatch.delenv(name)
-    for name, value in {
-        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
-        "AWS_ACCESS_KEY_ID": "key",
-        "AWS_SECRET_ACCESS_KEY": "secret",
-        "AWS_DEFAULT_REGION": "us-east-1",
-        "AWS_EC2_METADATA_DISABLED": "true",
-    }.items():
-        monkeypatch.setenv(name, value)
-    client = boto3.session.Session().client("s3")
-    client.create_bucket(Bucket="bkt")
-    yield client
-    client.close()
-    moto.stop()
+def bucket() -> Iterator[Any]:
+    """An empty bucket `bkt`, on a server to which the environment points."""
+    with moto_server() as address, client_of(address) as client:
+        client.create_bucket(Bucket="bkt")
+        yield client
 
 
 def test_a_build_from_s3_is_repeated_from_the_cache_and_from_a_folder(
