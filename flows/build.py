@@ -84,7 +84,7 @@ def join_and_compile(spec: BuildSpec, store: str = STORE, sdk: Choice = "auto", 
             work=str(work_folder()),
             toolchain=toolchain,
             force=force,
-            earlier_keys=before.stage_keys if before else {},
+            earlier_keys=before.manifest.stage_keys if before else {},
             build=build,
         )
         return _built(site, spec)

@@ -53,6 +53,11 @@ class StageRun(Record):
     reason: str
     """Why it was built, or whose result was reused."""
 
+    @property
+    def title(self) -> str:
+        """Name for people: `parse resnet_a`."""
+        return f"{self.stage} {self.subject}".rstrip()
+
 
 class Machine(Record):
     """Where a build ran."""
@@ -109,14 +114,19 @@ class Manifest(Record):
         """Who computed the quantized network's outputs: `emulator`, or `DFC` for the vendor's simulation."""
         return "emulator" if self.sdk.provider == "emulator" else "DFC"
 
+    @property
+    def stage_keys(self) -> dict[str, str]:
+        """The key of each stage, by the stage's title."""
+        return {run.title: run.key for run in self.stages}
+
     def repeats(self, earlier: Manifest) -> bool:
         """Return whether this build came to what the earlier one had come to: same spec, same stages, same results.
 
         Who did a stage makes no difference. A benchmark that found no device is done each time, because one may be
         there now; without one again, nothing is new.
         """
-        keys, earlier_keys = ([run.key for run in build.stages] for build in (self, earlier))
-        return self.spec == earlier.spec and keys == earlier_keys and self._results() == earlier._results()
+        is_same_work = self.spec == earlier.spec and self.stage_keys == earlier.stage_keys
+        return is_same_work and self._results() == earlier._results()
 
     def _results(self) -> Any:
         """Return what the stages gave, by content."""

@@ -65,7 +65,7 @@ class Diff(Record):
 def diff(earlier: Manifest, later: Manifest) -> Diff:
     """Return in what two builds differ."""
     then, now = figures(earlier), figures(later)
-    keys_then, keys_now = _keys(earlier), _keys(later)
+    keys_then, keys_now = earlier.stage_keys, later.stage_keys
     return Diff(
         earlier=earlier.build_id,
         later=later.build_id,
@@ -78,10 +78,6 @@ def diff(earlier: Manifest, later: Manifest) -> Diff:
         ),
         noise=_noise(earlier, later),
     )
-
-
-def _keys(build: Manifest) -> dict[str, str]:
-    return {f"{run.stage} {run.subject}".rstrip(): run.key for run in build.stages}
 
 
 def _noise(earlier: Manifest, later: Manifest) -> tuple[NoiseChange, ...]:

@@ -27,11 +27,6 @@ class Build(Record):
     published: Published
     manifest: Manifest
 
-    @property
-    def stage_keys(self) -> dict[str, str]:
-        """The key of each stage, by the stage's title."""
-        return {f"{run.stage} {run.subject}".rstrip(): run.key for run in self.manifest.stages}
-
 
 def latest_build(store: Store, provider: Provider, name: str) -> Build | None:
     """Return the latest build of a name; None where there is none, or where it is lost, damaged or another version's.

@@ -183,22 +183,12 @@ def _by_folder(keys: Iterable[str]) -> dict[str, list[str]]:
 
 
 def _build_id(store: Store, key: str) -> str:
-    return str(_record(store, key).get("build_id", ""))
-
-
-def _record(store: Store, key: str) -> dict[str, Any]:
-    """Return a record; an empty one where it is gone or damaged."""
-    try:
-        return store.read_record(key) or {}
-    except StoreError as error:
-        if error.reason != "damaged":
-            raise
-        return {}
+    return str((store.find_record(key) or {}).get("build_id", ""))
 
 
 def _needs(store: Store, key: str) -> tuple[dict[str, Any], set[Artifact]]:
     """Return a build's manifest as plain JSON, empty where it is lost, and all artifacts that the build needs."""
-    published = _record(store, key)
+    published = store.find_record(key) or {}
     manifest: dict[str, Any] = {}
     try:
         ref = Ref.model_validate(published.get("manifest"))
@@ -234,7 +224,8 @@ def _stages(store: Store, keep: Keep, kept: set[str], needed: set[Artifact]) -> 
     gone: list[str] = []
     further: set[Artifact] = set()
     with ThreadPoolExecutor(THREADS) as threads:
-        for key, record in zip(keys, threads.map(lambda key: _record(store, key), keys), strict=True):
+        for key, found in zip(keys, threads.map(store.find_record, keys), strict=True):
+            record = found or {}
             made = set(_artifacts(record.get("result", record)))
             if keep.days and record.get("built_at", "") >= oldest:
                 further |= made

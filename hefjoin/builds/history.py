@@ -11,14 +11,11 @@ from hefjoin.artifacts import Record
 from hefjoin.builds.figures import Figure, figures
 from hefjoin.builds.find import LOST, read_manifest
 from hefjoin.builds.rollback import standing
-from hefjoin.builds.rows import builds_of, read, read_row
+from hefjoin.builds.rows import THREADS, builds_of, read, read_row
 from hefjoin.errors import InputError, StoreError
 from hefjoin.manifest import Gate, Manifest, Published
 from hefjoin.results.sources import Provider
 from hefjoin.stores import Store
-
-THREADS = 8
-"""Of small files over a network; one takes as long as eight."""
 
 State = Literal["latest", "promoted", "rolled back", "not promoted"]
 

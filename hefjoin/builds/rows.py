@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
 from pydantic import ValidationError
@@ -14,6 +15,8 @@ from hefjoin.stores import Store
 PROVIDERS: tuple[Provider, ...] = ("dfc", "emulator")
 """In the order in which a name is looked up: a real build before an emulated one."""
 ATTEMPTS = 100
+THREADS = 8
+"""Of small files over a network; one takes as long as eight."""
 
 
 def add_build(store: Store, published: Published) -> None:
@@ -57,14 +60,6 @@ def add_to_row(store: Store, published: Published) -> Published:
     )
 
 
-def remove_damaged(store: Store, provider: Provider, name: str) -> list[str]:
-    """Remove the damaged records of a name, but the last, which the next is written over; return their keys."""
-    damaged = [key for key in row_of(store, provider, name)[:-1] if _is_damaged(store, key)]
-    for key in damaged:
-        store.remove_record(key)
-    return damaged
-
-
 def _is_damaged(store: Store, key: str) -> bool:
     try:
         store.read_record(key)
@@ -86,11 +81,39 @@ def read_row(store: Store, provider: Provider, name: str) -> list[Published]:
     Raises:
         StoreError: One is damaged.
     """
-    found = []
-    for key in row_of(store, provider, name):
-        with suppress(InputError):
-            found.append(read(store, key))
-    return [record for record in found if record is not None]
+    with ThreadPoolExecutor(THREADS) as threads:
+        found = threads.map(lambda key: _known(store, key), row_of(store, provider, name))
+        return [record for record in found if record is not None]
+
+
+def mended_row(store: Store, provider: Provider, name: str) -> tuple[list[Published], list[str]]:
+    """Return what `read_row` does, and the keys of damaged records, which are removed.
+
+    A damaged last one stays: the next is written over it.
+    """
+    keys = row_of(store, provider, name)
+
+    def look_at(key: str) -> tuple[Published | None, bool]:
+        try:
+            return _known(store, key), False
+        except StoreError as error:
+            if error.reason != "damaged":
+                raise
+            return None, True
+
+    with ThreadPoolExecutor(THREADS) as threads:
+        looked_at = list(threads.map(look_at, keys))
+    damaged = [key for key, (_, is_damaged) in zip(keys[:-1], looked_at, strict=False) if is_damaged]
+    for key in damaged:
+        store.remove_record(key)
+    return [record for record, _ in looked_at if record is not None], damaged
+
+
+def _known(store: Store, key: str) -> Published | None:
+    """Return a record; None where it is gone, or of another version of hefjoin."""
+    with suppress(InputError):
+        return read(store, key)
+    return None
 
 
 def latest(store: Store, provider: Provider, name: str) -> Published | None:

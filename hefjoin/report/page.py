@@ -357,7 +357,7 @@ def _stage_bars(stages: Sequence[StageRun]) -> list[StageBar]:
     longest = max((run.seconds for run in stages), default=0) or 1
     return [
         StageBar(
-            name=summary.stage_name(run),
+            name=run.title,
             note=summary.stage_note(run),
             is_reused=run.is_reused,
             seconds=words.duration_text(run.seconds),

@@ -149,11 +149,6 @@ def _worse_on_device(manifest: Manifest) -> Iterator[str]:
             )
 
 
-def stage_name(run: StageRun) -> str:
-    """Return a stage with the model it ran for."""
-    return f"{run.stage} {run.subject}".strip()
-
-
 def stage_note(run: StageRun) -> str:
     """Return whether a stage was built or reused, and why."""
     how = "reused" if run.is_reused else "built"
@@ -182,7 +177,7 @@ def summary_markdown(manifest: Manifest, report_uri: str = "") -> str:
     if manifest.repair and (repaired := words.repair_text(manifest.repair)):
         parts.append(f"**Repair.** {_escaped(repaired)}")
     parts.append(_escaped(words.fit_text(manifest.forecast.joined)))
-    stages = [(stage_name(run), words.duration_text(run.seconds), stage_note(run)) for run in manifest.stages]
+    stages = [(run.title, words.duration_text(run.seconds), stage_note(run)) for run in manifest.stages]
     parts.append(_table(("Stage", "Time to build", "Why"), stages))
     if report_uri:
         target = report_uri.replace("<", "%3C").replace(">", "%3E")

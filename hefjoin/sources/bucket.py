@@ -8,9 +8,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from hefjoin.artifacts import CHUNK_BYTES, file_sha256
+from hefjoin.artifacts import CHUNK_BYTES
 from hefjoin.stores import missing, os_errors, store_error
-from hefjoin.stores.s3 import head, open_client, s3_errors, split_uri, transfer_config
+from hefjoin.stores.s3 import head, open_client, s3_errors, split_uri
+from hefjoin.stores.s3_read import copy
 
 IN_PARTS_BYTES = 16 * CHUNK_BYTES
 """An object from this size on is downloaded in parallel parts."""
@@ -87,8 +88,8 @@ class Server:
         doing = f"download {uri} ({version.size_bytes:,} bytes) to {path}"
         with os_errors(doing, uri), s3_errors(doing, uri):
             if version.size_bytes >= IN_PARTS_BYTES:
-                self._client.download_file(version.bucket, version.key, str(path), Config=transfer_config())
-                answer, sha256 = head(self._client, version.bucket, version.key), file_sha256(path)
+                sha256 = copy(self._client, version.bucket, version.key, version.size_bytes, path)
+                answer = head(self._client, version.bucket, version.key)
             else:
                 answer, sha256 = self._read(version, path)
             if answer is None:

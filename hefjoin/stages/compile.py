@@ -14,7 +14,7 @@ from typing import ClassVar, Self
 from pydantic import ValidationError
 
 from hefjoin.artifacts import Record, Ref, canonical_json
-from hefjoin.errors import CompileError, FitError, InputError, StoreError, ToolchainError
+from hefjoin.errors import CompileError, FitError, InputError, ToolchainError
 from hefjoin.formats import hef as hef_file
 from hefjoin.results.checked import JoinCheck
 from hefjoin.results.compiled import Attempt, Compiled
@@ -211,14 +211,10 @@ class Compile(Stage[Compiled]):
 
 def kept_decisions(key: str, place: Workplace) -> Ref | None:
     """Return what is kept under a key; None where nothing is, or nothing that can be used."""
+    record = place.store.find_record(key)
     try:
-        record = place.store.read_record(key)
         ref = None if record is None else Decisions.model_validate(record).auto_script
     except ValidationError:
-        return None
-    except StoreError as error:
-        if error.attributes.get("reason") != "damaged":
-            raise
         return None
     if ref is None:
         return None

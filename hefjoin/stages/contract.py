@@ -72,7 +72,8 @@ class Workplace:
     def pin(self, needed: Iterable[Ref]) -> None:
         """Keep artifacts in the store as long as this build runs."""
         if self.build:
-            pin(self.store, self.build, needed)
+            tell = "waiting for %s, which removes what nothing needs"
+            pin(self.store, self.build, needed, lambda owner: logger.info(tell, owner))
 
 
 class Stage(Record, ABC, Generic[ResultT]):

@@ -11,7 +11,7 @@ from pathlib import Path
 from hefjoin.artifacts import to_json
 from hefjoin.builds.changes import changes
 from hefjoin.builds.find import Build, latest_build, repeated_build
-from hefjoin.builds.rows import add_build, add_to_row, read_row, remove_damaged
+from hefjoin.builds.rows import add_build, add_to_row, mended_row
 from hefjoin.manifest import Manifest, Published
 from hefjoin.stages.contract import Workplace, own_directory
 from hefjoin.stores.claims import claimed
@@ -29,12 +29,13 @@ def publish(manifest: Manifest, place: Workplace) -> Build:
     with claimed(place.store, f"publish/{provider}/{name}", f"publish {name}"):
         before = latest_build(place.store, provider, name)
         repeated = None if place.force else repeated_build(place.store, before, manifest)
-        for key in remove_damaged(place.store, provider, name):
+        row, damaged = mended_row(place.store, provider, name)
+        for key in damaged:
             logger.info("%s was damaged and is removed: which build it named is not known any more", key)
         if repeated is not None:
             logger.info("%s", _nothing_changed(repeated, before))
             add_build(place.store, _own(repeated))
-            published = _named(repeated.manifest, repeated.published, before, place)
+            published = _named(repeated.manifest, repeated.published, row if before else None, place)
             return Build(manifest=repeated.manifest, published=published)
         if before is not None:
             changed = tuple(change.text for change in changes(before.manifest, manifest))
@@ -42,7 +43,7 @@ def publish(manifest: Manifest, place: Workplace) -> Build:
         with own_directory(place, f"publish {manifest.build_id}") as work:
             published = _store(manifest, work, place)
         add_build(place.store, published)
-        return Build(manifest=manifest, published=_named(manifest, published, before, place))
+        return Build(manifest=manifest, published=_named(manifest, published, row if before else None, place))
 
 
 def _own(build: Build) -> Published:
@@ -51,17 +52,14 @@ def _own(build: Build) -> Published:
     return build.published.model_copy(update={**made, "record": "", "took_back": ()})
 
 
-def _named(manifest: Manifest, published: Published, before: Build | None, place: Workplace) -> Published:
+def _named(manifest: Manifest, published: Published, row: list[Published] | None, place: Workplace) -> Published:
     """Make a build that passed its gates the latest, unless it was that at any time; a kill may have come between.
 
-    Where there is no latest, because it is lost, it becomes that whatever it was.
+    Where the row has no latest, because that is lost, it becomes that whatever it was.
     """
     if not manifest.is_promotable:
         return published
-    if before is None:
-        return add_to_row(place.store, published)
-    row = read_row(place.store, published.provider, published.name)
-    was = [record for record in row if record.build_id == published.build_id]
+    was = [record for record in row or () if record.build_id == published.build_id]
     return was[-1] if was else add_to_row(place.store, published)
 
 

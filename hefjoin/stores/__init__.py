@@ -237,6 +237,15 @@ class Store(ABC):
             message = f"{uri} ({len(body):,} bytes) {error}. Remove it; a build writes its records anew."
             raise store_error(message, "damaged", uri) from error
 
+    def find_record(self, key: str) -> dict[str, Any] | None:
+        """Return the record under a key; None also where it is damaged, for what can be made again."""
+        try:
+            return self.read_record(key)
+        except StoreError as error:
+            if error.reason != "damaged":
+                raise
+            return None
+
     def remove_record(self, key: str) -> None:
         """Remove the record under a key for good; nothing happens where there is none."""
         with self._errors(f"remove record {key} in {self.uri}"):

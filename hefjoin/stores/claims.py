@@ -216,12 +216,7 @@ def _owner(store: Store, key: str) -> Owner | None:
 
 def _count(store: Store, owner: Owner) -> Any:
     """Return how often a heart has beaten; None where that is gone or damaged, until it beats again."""
-    try:
-        record = store.read_record(f"beats/{owner.id}")
-    except StoreError as error:
-        if error.attributes.get("reason") != "damaged":
-            raise
-        return None
+    record = store.find_record(f"beats/{owner.id}")
     return record and record.get("count")
 
 

@@ -29,13 +29,11 @@ from hefjoin.stores import (
     os_errors,
     store_error,
 )
-from hefjoin.stores.s3_read import parts
+from hefjoin.stores.s3_read import copy, parts
 
 CONNECT_SECONDS = 10
 ABORT_ATTEMPTS = 3
 TRANSFER_THREADS = 4
-TRANSFER_QUEUE_CHUNKS = 64
-"""Chunks of 256 KiB that may wait for the disk: with four threads a transfer of any size takes about 30 MiB."""
 
 _CREDENTIALS = (
     "credentials",
@@ -65,6 +63,7 @@ _CODES = {
     "PermanentRedirect": _SETTINGS,
     "AccessDenied": _PERMISSION,
     "AllAccessDisabled": _PERMISSION,
+    "InvalidRange": ("changed", "It was written to while it was read. Try again when nothing writes to it."),
     "QuotaExceeded": _FULL,
     "NotImplemented": _UNSUPPORTED,
     "RequestTimeout": _UNAVAILABLE,
@@ -108,7 +107,7 @@ class S3Store(Store):
         self._probe()
         key = self._object_key(ref)
         metadata = {"Metadata": {"sha256": ref.sha256}}
-        self._client.upload_file(str(path), self._bucket, key, ExtraArgs=metadata, Config=transfer_config())
+        self._client.upload_file(str(path), self._bucket, key, ExtraArgs=metadata, Config=_transfer_config())
         after = path.stat()
         if (after.st_size, after.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
             self._client.delete_object(Bucket=self._bucket, Key=key)
@@ -118,12 +117,8 @@ class S3Store(Store):
         size_bytes = self._size_bytes(ref)
         if size_bytes is None:
             return None
-        digest = hashlib.sha256()
-        with partial.open("xb") as writer:
-            for part in parts(self._client, self._bucket, self._object_key(ref), size_bytes):
-                digest.update(part)
-                writer.write(part)
-        return digest.hexdigest(), partial.stat().st_size
+        sha256 = copy(self._client, self._bucket, self._object_key(ref), size_bytes, partial)
+        return sha256, partial.stat().st_size
 
     def _size_bytes(self, ref: Ref) -> int | None:
         return _size_bytes(self._client, self._bucket, self._object_key(ref))
@@ -260,12 +255,11 @@ def _service_models() -> Any:
     return Core().get_component("data_loader")
 
 
-def transfer_config() -> Any:
+def _transfer_config() -> Any:
     from boto3.s3.transfer import TransferConfig
 
     return TransferConfig(
         max_concurrency=TRANSFER_THREADS,
-        max_io_queue=TRANSFER_QUEUE_CHUNKS,
         preferred_transfer_client="classic",
     )
 

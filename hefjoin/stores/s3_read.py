@@ -5,10 +5,12 @@ The rule: a bounded number of parts is in memory, whatever the size; the reader 
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 PART_BYTES = 8 << 20
@@ -44,6 +46,16 @@ def parts(client: Any, bucket: str, key: str, size_bytes: int) -> Iterator[bytea
         finally:
             for future in waiting:
                 future.cancel()
+
+
+def copy(client: Any, bucket: str, key: str, size_bytes: int, path: Path) -> str:
+    """Write an object to a file and return the sha256 of what was written; raises as `parts` does."""
+    digest = hashlib.sha256()
+    with path.open("wb") as writer:
+        for part in parts(client, bucket, key, size_bytes):
+            digest.update(part)
+            writer.write(part)
+    return digest.hexdigest()
 
 
 def _part(client: Any, bucket: str, key: str, start: int, end: int) -> bytearray:

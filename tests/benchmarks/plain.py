@@ -27,7 +27,9 @@ def build(spec_path: str, store_uri: str) -> list[bool]:
     spec, store, toolchain = load_spec(Path(spec_path)), open_store(store_uri), resolve("emulator")
     before = latest_build(store, toolchain.sdk.provider, spec.name)
     root = Path(os.environ["HEFJOIN_WORK"])
-    place = Workplace(store=store, root=root, toolchain=toolchain, earlier_keys=before.stage_keys if before else {})
+    place = Workplace(
+        store=store, root=root, toolchain=toolchain, earlier_keys=before.manifest.stage_keys if before else {}
+    )
     fetched = fetch(spec, place.put, root / "cache" / spec.name)
     parsed = _parse(spec, fetched, place)
     networks = {name: outcome.value for name, outcome in parsed.items()}
