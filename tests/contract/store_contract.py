@@ -193,20 +193,12 @@ class StoreContract:
         source = tmp_path / "growing"
         source.write_bytes(bytes(4 * MIB))
         before = self.stored(store)
-        done = threading.Event()
 
-        def grow() -> None:
-            with source.open("ab", buffering=0) as stream:
-                while not done.wait(0.0005):
-                    stream.write(b"x")
+        def grow(_: Ref) -> None:
+            with source.open("ab") as stream:
+                stream.write(b"x")
 
-        writer = threading.Thread(target=grow)
-        writer.start()
-        try:
-            error = refusal(lambda: store.put(source, "log"))
-        finally:
-            done.set()
-            writer.join()
+        error = refusal(lambda: store.put(source, "log", announce=grow))
         assert (error.attributes["reason"], error.is_transient) == ("changed", False)
         assert {name for name in self.stored(store) - before if not name.startswith(".probe")} == set()
 
