@@ -18,10 +18,11 @@ from hefjoin.emulator import exceptions, hn
 from hefjoin.emulator.graph import Graph, remove_unused
 from hefjoin.emulator.host import HostStep, Logits, with_host_side
 from hefjoin.emulator.quantize import Encoding
+from hefjoin.forecast.count import count
 from hefjoin.forecast.fit import Fit, forecast_fit
 from hefjoin.formats import hef, hef_emulated
 from hefjoin.formats import hef_messages as messages
-from hefjoin.formats.har_layers import HarLayer, fused_additions
+from hefjoin.formats.har_layers import HarLayer
 
 GRAPH_RESOURCE = "emulator.onnx"
 FORECAST_RESOURCE = "forecast.json"
@@ -29,9 +30,8 @@ FORECAST_RESOURCE = "forecast.json"
 
 def forecast(view: hn.Hn, hw_arch: str) -> Fit:
     """Return the fit forecast of a network from its HN."""
-    layers = [HarLayer.model_validate({**layer, "name": name}) for name, layer in hn.computing_layers(view).items()]
-    parameters = sum(layer.parameters for layer in layers)
-    return forecast_fit(hw_arch, len(layers) - len(fused_additions(layers)), parameters)
+    layers = [HarLayer.model_validate({**layer, "name": name}) for name, layer in view["layers"].items()]
+    return forecast_fit(hw_arch, len(count(layers)), sum(layer.parameters for layer in layers))
 
 
 def refuse_unless_it_fits(fit: Fit) -> None:

@@ -24,6 +24,11 @@ class LayerView(Record):
     parameters: int
     macs: int
     """Multiply-accumulates per frame."""
+    row_bytes: int = 0
+    """The rows of its input that must have arrived before it gives its first; these three at 8 bits a value."""
+    input_bytes: int = 0
+    """Of all its inputs, per frame."""
+    output_bytes: int = 0
     is_fused: bool = False
     """Whether the compiler puts it into the layer before, so that it takes no place of its own on the chip."""
 

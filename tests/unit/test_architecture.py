@@ -18,7 +18,7 @@ ALLOWED = {
     "folders": set(),
     "artifacts": set(),
     "formats": {"artifacts", "spec", "errors"},
-    "forecast": {"artifacts", "errors"},
+    "forecast": {"artifacts", "errors", "formats"},
     "calibration": {"calibration_sources", "artifacts", "errors"},
     "calibration_sources": {"artifacts", "errors"},
     "metrics": {"artifacts", "errors"},
