@@ -9,7 +9,8 @@ from collections.abc import Collection, Sequence
 from typing import Self
 
 from hefjoin.artifacts import Record
-from hefjoin.forecast.fit import Fit, chip_facts, counted_parameters, forecast_fit
+from hefjoin.forecast.chip import chip_facts
+from hefjoin.forecast.fit import Fit, counted_parameters, forecast_fit
 from hefjoin.forecast.noise import Snr, shares
 from hefjoin.results.checked import JoinCheck
 from hefjoin.results.networks import Joined, LayerView

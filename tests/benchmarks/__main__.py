@@ -27,6 +27,7 @@ GROUPS = (
     "accuracy",
     "memory",
     "noise",
+    "forecast",
     "throughput",
     "flow",
     "store",
