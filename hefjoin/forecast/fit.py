@@ -105,23 +105,19 @@ def probability(hw_arch: str, controllers: float, weights: float, rule: Mapping[
         rule: Intercept and slopes, where others than the fitted ones are tried.
     """
     rule = rule or fitted()["fit"][hw_arch]
-    logit = (
-        rule["intercept"]
-        + rule["controllers"] * min(controllers, CLIP)
-        + rule["weights"] * min(weights, CLIP)
-    )
-    return 1 / (1 + math.exp(-logit))
+    logit = rule["intercept"] + rule["controllers"] * min(controllers, CLIP) + rule["weights"] * min(weights, CLIP)
+    found = 1 / (1 + math.exp(-logit))
+    return max(found, chip_facts()["verdict"]["beyond_weights"]) if weights > 1 else found
 
 
 def _limits(hw_arch: str, limits: Limits) -> tuple[int, int]:
     """Return how many layers and parameters a compile has room for, at least one of each.
 
-    A share of the weight memory is what it says, up to the most parameters that any published network of one context
-    has: the rest of the memory holds rows of images.
+    What a chip is known to hold of weights it holds at the default share of the memory already.
     """
     chip = chip_facts()["chips"][hw_arch]
     controllers = min(limits.control, 1.0) * chip["layer_controllers"]
-    weights = min(limits.memory * chip["weight_memory_bytes"], chip["weight_parameters"])
+    weights = min(limits.memory / chip_facts()["modes"]["default_share"], 1.0) * chip["weight_parameters"]
     return max(int(controllers), 1), max(int(weights), 1)
 
 

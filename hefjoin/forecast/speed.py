@@ -5,6 +5,7 @@ The rule: where it is uncertain whether a network takes one context, the range h
 
 from __future__ import annotations
 
+import math
 from typing import Any, Literal, NamedTuple
 
 from hefjoin.artifacts import Record
@@ -14,8 +15,6 @@ from hefjoin.forecast.demand import Demand
 from hefjoin.forecast.fit import Fit
 from hefjoin.forecast.fps import Kind, by_formula, outside_fit
 from hefjoin.forecast.limits import PERFORMANCE
-
-Batch = Literal[1, 8]
 
 
 class FpsForecast(Record):
@@ -58,6 +57,16 @@ class _Range(NamedTuple):
     median_error: float
     networks: int
     limited_by: str
+    frames: tuple[float, float]
+    """At least and at most, between a frame's first layer and its last."""
+
+    @property
+    def low_fps(self) -> float:
+        return self.fps / self.factor
+
+    @property
+    def high_fps(self) -> float:
+        return self.fps * self.factor
 
 
 def speed(demand: Demand, fit: Fit, target_fps: float = 0.0) -> Speed:
@@ -70,24 +79,36 @@ def speed(demand: Demand, fit: Fit, target_fps: float = 0.0) -> Speed:
     """
     if note := outside_fit(demand.gops):
         return Speed(None, None, None, note)
-    one, eight = (_forecast(demand, fit, batch, target_fps) for batch in (1, 8))
-    return Speed(one, eight, _latency(fit, one), "")
+    one, eight = (_possible(demand, fit, kind) for kind in ("multi", "multi8"))
+    return Speed(_forecast(one, target_fps), _forecast(eight, target_fps), _latency(one, target_fps), "")
 
 
-def _forecast(demand: Demand, fit: Fit, batch: Batch, target_fps: float) -> FpsForecast:
-    one = _in_one(demand, fit)
-    several = _in_several(demand, fit, "multi" if batch == 1 else "multi8")
-    likelier = one if fit.fits_one_context else several
-    possible = [one, several] if fit.verdict == "uncertain" else [likelier]
-    most = target_fps or float("inf")
-    is_slowed = target_fps and target_fps < likelier.fps
+def _possible(demand: Demand, fit: Fit, kind: Kind) -> list[_Range]:
+    """Return what may be, the likelier first."""
+    found = [_in_one(demand, fit), _in_several(demand, fit, kind)]
+    likelier = found if fit.fits_one_context else found[::-1]
+    return likelier if fit.verdict == "uncertain" else likelier[:1]
+
+
+def _forecast(possible: list[_Range], target_fps: float) -> FpsForecast:
+    most = target_fps or math.inf
+    likelier = possible[0]
     return FpsForecast(
         fps=min(likelier.fps, most),
-        low_fps=min(min(each.fps / each.factor for each in possible), most),
-        high_fps=min(max(each.fps * each.factor for each in possible), most),
+        low_fps=min(*(each.low_fps for each in possible), most),
+        high_fps=min(max(each.high_fps for each in possible), most),
         median_error=likelier.median_error,
         networks=likelier.networks,
-        limited_by="the target" if is_slowed else likelier.limited_by,
+        limited_by="the target" if most < likelier.fps else likelier.limited_by,
+    )
+
+
+def _latency(possible: list[_Range], target_fps: float) -> LatencyForecast:
+    """Return the latency that the rates stand for; a target lowers the rate, and may lengthen it."""
+    most = target_fps or math.inf
+    return LatencyForecast(
+        low_ms=1000 * min(each.frames[0] / each.high_fps for each in possible),
+        high_ms=1000 * max(each.frames[1] / min(each.low_fps, most) for each in possible),
     )
 
 
@@ -96,14 +117,15 @@ def _in_one(demand: Demand, fit: Fit) -> _Range:
     chip, mode = fitted()["pace"][fit.hw_arch], _mode(fit)
     worth = mode if mode["slower"] > 1 else chip
     fps = found.fps / chip["slower"] / mode["slower"]
-    return _Range(fps, worth["factor"], worth["median_error"], worth["networks"], found.limited_by)
+    return _Range(fps, worth["factor"], worth["median_error"], worth["networks"], found.limited_by, _frames("pipeline"))
 
 
 def _in_several(demand: Demand, fit: Fit, kind: Kind) -> _Range:
     """Return the formula's forecast, slower by as much as one context is where the compile may not take all."""
     worth, mode = fitted()["fps"][fit.hw_arch][kind], _mode(fit)
     fps = by_formula(fit.hw_arch, kind, demand.features) / mode["slower"]
-    return _Range(fps, worth["factor"], worth["median_error"], worth["networks"], "the switching of contexts")
+    limited_by = "the switching of contexts"
+    return _Range(fps, worth["factor"], worth["median_error"], worth["networks"], limited_by, _frames("switched"))
 
 
 def _mode(fit: Fit) -> dict[str, Any]:
@@ -111,10 +133,6 @@ def _mode(fit: Fit) -> dict[str, Any]:
     return {"slower": 1.0} if fit.mode == PERFORMANCE.mode else found
 
 
-def _latency(fit: Fit, fps: FpsForecast) -> LatencyForecast:
-    """Return the latency that the rate stands for: one context works on several frames at once, several on one."""
-    pipeline = chip_facts()["pipeline" if fit.fits_one_context else "switched"]
-    return LatencyForecast(
-        low_ms=1000 * pipeline["least_frames"] / fps.high_fps,
-        high_ms=1000 * pipeline["most_frames"] / fps.low_fps,
-    )
+def _frames(name: str) -> tuple[float, float]:
+    facts = chip_facts()[name]
+    return facts["least_frames"], facts["most_frames"]

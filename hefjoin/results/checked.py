@@ -6,7 +6,9 @@ from typing import Literal
 
 from hefjoin.artifacts import Record, Ref
 from hefjoin.calibration import Health
+from hefjoin.forecast.changes import Change
 from hefjoin.forecast.fit import Fit
+from hefjoin.forecast.speed import FpsForecast, LatencyForecast
 
 
 class Frames(Record):
@@ -43,21 +45,34 @@ class JoinCheck(Record):
     """Of the evaluation frames; None where there are none."""
 
 
-class FpsForecast(Record):
-    """Frames per second at batch 1, for as many contexts as are forecast."""
+class Compute(Record):
+    """The subclusters that a frame rate takes."""
 
     source: Literal["forecast"] = "forecast"
     fps: float
-    low_fps: float
-    high_fps: float
-    """The range that held for 90 % of the published networks."""
+    subclusters: dict[str, int]
+    """By model."""
+    subcluster_limit: int
 
 
 class Forecast(Record):
     """Before compiling: does it fit, how fast may it be."""
 
     models: dict[str, Fit]
+    """Each alone."""
     joined: Fit
+    """As the spec compiles it."""
+    default: Fit | None = None
+    """A compile whose script says nothing of resources."""
+    performance: Fit | None = None
+    """One in performance mode, which takes hours."""
     fps: FpsForecast | None
+    """At batch 1."""
     fps_note: str = ""
     """Why there is no forecast of the speed, where there is none."""
+    fps_batch8: FpsForecast | None = None
+    latency: LatencyForecast | None = None
+    compute: Compute | None = None
+    """None where there is no rate to take it for, or several contexts share it out anew."""
+    changes: tuple[Change, ...] = ()
+    """What would make it fit, in order of what is lost; empty where it fits."""
