@@ -12,6 +12,7 @@ from flows.commands import (
     diff,
     doctor,
     example,
+    forecast,
     gc,
     history,
     inspect,
@@ -22,7 +23,10 @@ from flows.commands import (
 )
 from flows.door import main
 
-COMMANDS = (build, cache, conformance, diff, doctor, example, gc, history, inspect, loader, rollback, schema, verify)
+COMMANDS = (
+    *(build, cache, conformance, diff, doctor, example, forecast, gc, history, inspect, loader, rollback, schema),
+    verify,
+)
 
 if __name__ == "__main__":
     main()

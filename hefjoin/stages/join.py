@@ -31,7 +31,7 @@ class Join(Stage[Joined]):
     """
 
     stage: ClassVar[str] = "join"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     result: ClassVar[type[Joined]] = Joined
 
     networks: tuple[tuple[str, Network], ...]

@@ -33,7 +33,7 @@ class Parse(Stage[Network]):
     """
 
     stage: ClassVar[str] = "parse"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     result: ClassVar[type[Network]] = Network
 
     name: str

@@ -1,0 +1,107 @@
+"""What a forecast says, resource by resource and in sentences: the same on the page and on the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from hefjoin.forecast.changes import Change
+from hefjoin.forecast.chip import fitted
+from hefjoin.forecast.fit import Fit
+from hefjoin.forecast.speed import FpsForecast, LatencyForecast
+from hefjoin.report.words import THIN, percent, plural, rate_text, si, significant, sourced
+from hefjoin.results.checked import Forecast
+
+JOINED = "joined"
+CONTROLLERS, WEIGHTS = "layer controllers", "weight memory"
+
+
+class Use(NamedTuple):
+    """What a model, or all of them, takes of one resource."""
+
+    resource: str
+    model: str
+    """`joined` for all of them."""
+    used: float
+    limit: float
+    text: str
+    """Used of how many, and what is left."""
+
+    @property
+    def share(self) -> float:
+        """Used over limit; above 1 is more than the compile may take."""
+        return self.used / self.limit
+
+
+def uses(forecast: Forecast) -> list[Use]:
+    """Return what each model and all of them take of each resource, the models first."""
+    fits = {**forecast.models, JOINED: forecast.joined}
+    found = [_use(CONTROLLERS, model, fit.layers, fit.layer_limit) for model, fit in fits.items()]
+    found += [_use(WEIGHTS, model, fit.parameters, fit.parameter_limit) for model, fit in fits.items()]
+    if forecast.compute is not None:
+        resource = f"subclusters at {rate_text(forecast.compute.fps, 2)}"
+        used = {**forecast.compute.subclusters, JOINED: sum(forecast.compute.subclusters.values())}
+        found += [_use(resource, model, count, forecast.compute.subcluster_limit) for model, count in used.items()]
+    return found
+
+
+def _use(resource: str, model: str, used: int, limit: int) -> Use:
+    left = limit - used
+    rest = f"{si(left)} left" if left >= 0 else f"{si(-left)} too many"
+    return Use(resource, model, used, limit, f"{si(used)} of {si(limit)}, {rest}")
+
+
+def answers(forecast: Forecast) -> Iterator[tuple[str, Fit]]:
+    """Yield whether the joined network fits, by the kind of compile; the spec's own first."""
+    yield f"as the spec compiles it ({forecast.joined.mode})", forecast.joined
+    for fit in (forecast.default, forecast.performance):
+        if fit is not None and fit.mode != forecast.joined.mode:
+            yield f"in {fit.mode}" if fit.mode == "performance mode" else "by default", fit
+
+
+def answer_text(fit: Fit) -> str:
+    """Return the answer with its probability and the resource that is used up first."""
+    answer = f"{fit.verdict}, about {plural(fit.contexts, 'context')}" if fit.verdict == "does not fit" else fit.verdict
+    probability = f"P(more than one context) = {fit.probability_of_more_contexts:.2f}"
+    return sourced(f"{answer}; {probability}; used up first: {fit.limiting_resource}", fit.source)
+
+
+def trust_text(hw_arch: str) -> str:
+    """Return how often the answer was right on networks that the rule was not fitted on."""
+    worth = fitted()["fit"][hw_arch]
+    return (
+        f"right for {percent(worth['accuracy'])} of {worth['networks']} published networks that were left out of the "
+        f"fit; where it is sure ({percent(worth['sure'])} of them), for {percent(worth['right_when_sure'])}"
+    )
+
+
+def rate_forecast_text(fps: FpsForecast) -> str:
+    """Return a rate with its range, what limits it, and the error that it had in validation."""
+    low, high = significant(fps.low_fps, 2), rate_text(fps.high_fps, 2)
+    worth = (
+        f"median error {percent(fps.median_error)} on {fps.networks} networks left out" if fps.networks else "not validated"
+    )
+    limit = f"; limited by {fps.limited_by}" if fps.limited_by else ""
+    return sourced(f"{rate_text(fps.fps, 2)}, likely {low} to {high}{limit}; {worth}", fps.source)
+
+
+def latency_text(latency: LatencyForecast) -> str:
+    """Return the range of a latency and what it rests on."""
+    ends = " to ".join(significant(value, 2) for value in (latency.low_ms, latency.high_ms))
+    basis = "from the rate and the compiler's own estimates in published HEFs; not validated"
+    return sourced(f"{ends}{THIN}ms; {basis}", latency.source)
+
+
+def change_text(change: Change) -> str:
+    """Return what is foretold of a change: whether it is enough, and how fast the networks are then."""
+    found = change.outcome
+    if change.fit is not None and change.outcome != "needs no fit":
+        found += f", P = {change.fit.probability_of_more_contexts:.2f}"
+    rates = [
+        f"{rate_text(fps.fps, 2)} at batch {batch}"
+        for batch, fps in ((1, change.fps), (8, change.fps_batch8))
+        if fps is not None
+    ]
+    if len({text.partition(" at ")[0] for text in rates}) == 1:
+        rates = rates[:1]
+    return sourced("; ".join([found, *rates]), change.source)

@@ -1,0 +1,103 @@
+"""Forecast without a build: parse models as a build does, in a folder that is gone afterwards, and add up what they take.
+
+The rule: what is foretold is foretold of the very networks that a build would join, by the stages of a build.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from hefjoin.artifacts import Ref
+from hefjoin.errors import Problem, SpecError
+from hefjoin.folders import sources_folder
+from hefjoin.forecast.limits import default_limits
+from hefjoin.results.checked import Forecast
+from hefjoin.results.networks import Network
+from hefjoin.sdk.toolchain import Toolchain
+from hefjoin.spec import MODEL_SUFFIXES, BuildSpec, HwArch, ModelSpec
+from hefjoin.stages.contract import Workplace, perform
+from hefjoin.stages.fetch import Models, fetch_models
+from hefjoin.stages.forecast import ForecastStage
+from hefjoin.stages.parse import Parse
+from hefjoin.stores import open_store
+
+AT_ONCE = 4
+
+
+def of_spec(spec: BuildSpec, toolchain: Toolchain) -> Forecast:
+    """Forecast what a spec builds; its frames are not looked at.
+
+    Raises:
+        SpecError: Sources that are not there or cannot be parsed; all are listed.
+        HefJoinError: What the parse of a build raises.
+    """
+    with TemporaryDirectory(prefix="hefjoin-forecast-") as folder:
+        place = _place(Path(folder), toolchain)
+        models = fetch_models(f"the spec of {spec.name}", spec.models, place.put, sources_folder())
+        stages = [
+            Parse.of(spec, model, models.models[model.name], toolchain.sdk, models.weights.get(model.name))
+            for model in spec.models
+        ]
+        return perform(ForecastStage.of(spec, _parsed(stages, place)), place).value
+
+
+def of_files(paths: Sequence[Path], hw_arch: HwArch, toolchain: Toolchain) -> Forecast:
+    """Forecast model files, joined if they are several, as a script that says nothing compiles them.
+
+    Raises:
+        SpecError: Files that are not there, or no models.
+        HefJoinError: What the parse of a build raises.
+    """
+    with TemporaryDirectory(prefix="hefjoin-forecast-") as folder:
+        place = _place(Path(folder), toolchain)
+        models = _models(paths)
+        found = fetch_models("the models", models, place.put, sources_folder())
+        networks = _parsed([_parse(model, found, hw_arch, toolchain) for model in models], place)
+        return perform(ForecastStage(networks=networks, hw_arch=hw_arch, limits=default_limits()), place).value
+
+
+def _place(folder: Path, toolchain: Toolchain) -> Workplace:
+    return Workplace(open_store(str(folder / "store")), folder / "work", toolchain)
+
+
+def _parsed(stages: Sequence[Parse], place: Workplace) -> dict[str, Network]:
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        found = list(pool.map(lambda stage: perform(stage, place).value, stages))
+    return {stage.name: network for stage, network in zip(stages, found, strict=True)}
+
+
+def _parse(model: ModelSpec, found: Models, hw_arch: HwArch, toolchain: Toolchain) -> Parse:
+    source: Ref = found.models[model.name]
+    return Parse(
+        name=model.name,
+        source=source,
+        weights=found.weights.get(model.name, {}),
+        hw_arch=hw_arch,
+        input_shape=(),
+        start_nodes=(),
+        end_nodes=(),
+        sdk=toolchain.sdk,
+    )
+
+
+def _models(paths: Sequence[Path]) -> list[ModelSpec]:
+    """Return the files as models, named after themselves; a name that is taken gets a number."""
+    problems = [
+        Problem(f"models[{index}].source", f"{path} is neither an .onnx nor a .har file")
+        for index, path in enumerate(paths)
+        if not path.name.lower().endswith(MODEL_SUFFIXES)
+    ]
+    if problems:
+        raise SpecError(problems, where="the models")
+    found: list[ModelSpec] = []
+    for path in paths:
+        name = re.sub(r"\W+", "_", path.stem.lower()).strip("_") or "model"
+        name = name if name[0].isalpha() else f"model_{name}"
+        taken = {model.name for model in found}
+        number = next(index for index in range(1, len(paths) + 2) if (name if index == 1 else f"{name}_{index}") not in taken)
+        found.append(ModelSpec(name=name if number == 1 else f"{name}_{number}", source=str(path)))
+    return found
