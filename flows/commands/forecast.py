@@ -1,4 +1,4 @@
-"""`hefjoin forecast`: whether networks fit one context together, and how fast they may be, before hours of compiling."""
+"""`hefjoin forecast`: whether networks fit one context together, and how fast they may be."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ def forecast(debug: bool, sources: tuple[Path, ...], hw_arch: Any, sdk: Any, as_
     """Forecast fit and speed of a spec, or of ONNX and HAR files joined, and what would make them fit."""
     from flows.views.forecast import show
     from hefjoin.errors import InputError
+    from hefjoin.folders import sources_folder
     from hefjoin.sdk.toolchain import resolve
     from hefjoin.spec import load_spec
     from hefjoin.stages import foretell
@@ -33,9 +34,9 @@ def forecast(debug: bool, sources: tuple[Path, ...], hw_arch: Any, sdk: Any, as_
         if len(sources) > 1 or hw_arch:
             raise InputError("give one spec alone, or models with --hw-arch; a spec says its models and its chip")
         spec = load_spec(sources[0])
-        found = foretell.of_spec(spec, resolve(sdk, spec.dfc_python))
+        found = foretell.of_spec(spec, resolve(sdk, spec.dfc_python), sources_folder())
     else:
-        found = foretell.of_files(sources, hw_arch or "hailo8", resolve(sdk))
+        found = foretell.of_files(sources, hw_arch or "hailo8", resolve(sdk), sources_folder())
     if as_json:
         click.echo(json.dumps(found.model_dump(mode="json"), indent=2))
     else:

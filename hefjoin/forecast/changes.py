@@ -45,9 +45,7 @@ class Change(Record):
         return self.outcome in ("fits", "needs no fit")
 
 
-def changes(
-    demands: Mapping[str, Demand], hw_arch: str, limits: Limits, target_fps: float = 0.0
-) -> tuple[Change, ...]:
+def changes(demands: Mapping[str, Demand], hw_arch: str, limits: Limits, target_fps: float = 0.0) -> tuple[Change, ...]:
     """Return what could be changed, that which loses least first; nothing where the networks fit.
 
     Args:
@@ -94,7 +92,7 @@ def _modest_rate(whole: Demand, fit: Fit, target_fps: float) -> Iterator[Change]
         is_whole = need(whole.works, middle, constants(fit.hw_arch)).controllers == whole.layers
         low, high = (middle, high) if is_whole else (low, middle)
     rate = _round_down(low)
-    if rate < 1 or target_fps and target_fps <= rate:
+    if rate < 1 or (target_fps and target_fps <= rate):
         return
     yield _same_network(
         whole,
@@ -171,9 +169,7 @@ def _several_contexts(whole: Demand, fit: Fit, target_fps: float) -> Change:
 
 def _separate(demands: Mapping[str, Demand], fit: Fit, limits: Limits) -> Iterator[Change]:
     """Yield a HEF for each model, where each fits alone, with the runtime's scheduler between them."""
-    alone = {
-        name: forecast_fit(fit.hw_arch, each.layers, each.parameters, limits) for name, each in demands.items()
-    }
+    alone = {name: forecast_fit(fit.hw_arch, each.layers, each.parameters, limits) for name, each in demands.items()}
     if len(demands) < 2 or any(each.verdict == "does not fit" for each in alone.values()):
         return
     yield Change(
@@ -222,5 +218,5 @@ def _round_down(rate: float) -> int:
     >>> _round_down(1234.5), _round_down(38.9), _round_down(0.4)
     (1200, 38, 0)
     """
-    step = 10 ** max(len(str(int(rate))) - 2, 0)
+    step = int(10 ** max(len(str(int(rate))) - 2, 0))
     return int(rate) // step * step

@@ -79,7 +79,9 @@ def rate_forecast_text(fps: FpsForecast) -> str:
     """Return a rate with its range, what limits it, and the error that it had in validation."""
     low, high = significant(fps.low_fps, 2), rate_text(fps.high_fps, 2)
     worth = (
-        f"median error {percent(fps.median_error)} on {fps.networks} networks left out" if fps.networks else "not validated"
+        f"median error {percent(fps.median_error)} on {fps.networks} networks left out"
+        if fps.networks
+        else "not validated"
     )
     limit = f"; limited by {fps.limited_by}" if fps.limited_by else ""
     return sourced(f"{rate_text(fps.fps, 2)}, likely {low} to {high}{limit}; {worth}", fps.source)
@@ -94,7 +96,7 @@ def latency_text(latency: LatencyForecast) -> str:
 
 def change_text(change: Change) -> str:
     """Return what is foretold of a change: whether it is enough, and how fast the networks are then."""
-    found = change.outcome
+    found: str = change.outcome
     if change.fit is not None and change.outcome != "needs no fit":
         found += f", P = {change.fit.probability_of_more_contexts:.2f}"
     rates = [

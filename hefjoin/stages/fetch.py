@@ -103,9 +103,7 @@ def fetch_models(name: str, models: Sequence[ModelSpec], put: Callable[[Path, st
         afar.release()
 
 
-def _put(
-    models: Mapping[str, Path], weights: Mapping[str, Sequence[str]], put: Callable[[Path, str], Ref]
-) -> Models:
+def _put(models: Mapping[str, Path], weights: Mapping[str, Sequence[str]], put: Callable[[Path, str], Ref]) -> Models:
     return Models(
         models={name: put(path, path.suffix.lower().lstrip(".")) for name, path in models.items()},
         weights={
@@ -244,9 +242,7 @@ def _in_package(source: str, where: str, problems: list[Problem]) -> Path | None
     return path
 
 
-def _weights(
-    name: str, models: Sequence[ModelSpec], paths: Mapping[str, Path], afar: Afar
-) -> dict[str, list[str]]:
+def _weights(name: str, models: Sequence[ModelSpec], paths: Mapping[str, Path], afar: Afar) -> dict[str, list[str]]:
     """Return the files beside each model that hold weights of its, relative to its folder."""
     problems: list[Problem] = []
     found = {}

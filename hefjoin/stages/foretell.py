@@ -1,4 +1,4 @@
-"""Forecast without a build: parse models as a build does, in a folder that is gone afterwards, and add up what they take.
+"""Forecast without a build: parse models as one does, in a folder that is gone afterwards, and add up what they take.
 
 The rule: what is foretold is foretold of the very networks that a build would join, by the stages of a build.
 """
@@ -6,14 +6,14 @@ The rule: what is foretold is foretold of the very networks that a build would j
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import chain, count
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from hefjoin.artifacts import Ref
 from hefjoin.errors import Problem, SpecError
-from hefjoin.folders import sources_folder
 from hefjoin.forecast.limits import default_limits
 from hefjoin.results.checked import Forecast
 from hefjoin.results.networks import Network
@@ -26,10 +26,16 @@ from hefjoin.stages.parse import Parse
 from hefjoin.stores import open_store
 
 AT_ONCE = 4
+NAME_CHARACTERS = 30
 
 
-def of_spec(spec: BuildSpec, toolchain: Toolchain) -> Forecast:
+def of_spec(spec: BuildSpec, toolchain: Toolchain, cache: Path) -> Forecast:
     """Forecast what a spec builds; its frames are not looked at.
+
+    Args:
+        spec: What would be built.
+        toolchain: Who parses the models.
+        cache: The folder of the cache of what comes from S3.
 
     Raises:
         SpecError: Sources that are not there or cannot be parsed; all are listed.
@@ -37,7 +43,7 @@ def of_spec(spec: BuildSpec, toolchain: Toolchain) -> Forecast:
     """
     with TemporaryDirectory(prefix="hefjoin-forecast-") as folder:
         place = _place(Path(folder), toolchain)
-        models = fetch_models(f"the spec of {spec.name}", spec.models, place.put, sources_folder())
+        models = fetch_models(f"the spec of {spec.name}", spec.models, place.put, cache)
         stages = [
             Parse.of(spec, model, models.models[model.name], toolchain.sdk, models.weights.get(model.name))
             for model in spec.models
@@ -45,8 +51,14 @@ def of_spec(spec: BuildSpec, toolchain: Toolchain) -> Forecast:
         return perform(ForecastStage.of(spec, _parsed(stages, place)), place).value
 
 
-def of_files(paths: Sequence[Path], hw_arch: HwArch, toolchain: Toolchain) -> Forecast:
+def of_files(paths: Sequence[Path], hw_arch: HwArch, toolchain: Toolchain, cache: Path) -> Forecast:
     """Forecast model files, joined if they are several, as a script that says nothing compiles them.
+
+    Args:
+        paths: ONNX files and HARs.
+        hw_arch: The chip.
+        toolchain: Who parses them.
+        cache: As of `of_spec`.
 
     Raises:
         SpecError: Files that are not there, or no models.
@@ -55,7 +67,7 @@ def of_files(paths: Sequence[Path], hw_arch: HwArch, toolchain: Toolchain) -> Fo
     with TemporaryDirectory(prefix="hefjoin-forecast-") as folder:
         place = _place(Path(folder), toolchain)
         models = _models(paths)
-        found = fetch_models("the models", models, place.put, sources_folder())
+        found = fetch_models("the models", models, place.put, cache)
         networks = _parsed([_parse(model, found, hw_arch, toolchain) for model in models], place)
         return perform(ForecastStage(networks=networks, hw_arch=hw_arch, limits=default_limits()), place).value
 
@@ -95,9 +107,13 @@ def _models(paths: Sequence[Path]) -> list[ModelSpec]:
         raise SpecError(problems, where="the models")
     found: list[ModelSpec] = []
     for path in paths:
-        name = re.sub(r"\W+", "_", path.stem.lower()).strip("_") or "model"
-        name = name if name[0].isalpha() else f"model_{name}"
-        taken = {model.name for model in found}
-        number = next(index for index in range(1, len(paths) + 2) if (name if index == 1 else f"{name}_{index}") not in taken)
-        found.append(ModelSpec(name=name if number == 1 else f"{name}_{number}", source=str(path)))
+        found.append(ModelSpec(name=_name(path, {model.name.lower() for model in found}), source=str(path)))
     return found
+
+
+def _name(path: Path, taken: Container[str]) -> str:
+    """Return a scope made of a file's name."""
+    name = re.sub(r"[^A-Za-z0-9]+", "_", path.stem).strip("_")[:NAME_CHARACTERS] or "model"
+    name = name if name[0].isalpha() else f"model_{name}"
+    names = chain([name], (f"{name}_{number}" for number in count(2)))
+    return next(each for each in names if each.lower() not in taken)

@@ -27,9 +27,7 @@ def describe(path: Path, ref: Ref) -> Network:
         sdk_version=found.sdk_version,
         inputs=tuple(_tensor(layer, layer.name) for layer in found.inputs),
         outputs=tuple(_tensor(layer, layer.inputs[0]) for layer in found.outputs),
-        layers=tuple(
-            _view(layer, layer.name in without_place) for layer in found.layers if layer.type not in PASSIVE
-        ),
+        layers=tuple(_view(layer, layer.name in without_place) for layer in found.layers if layer.type not in PASSIVE),
     )
 
 

@@ -13,10 +13,20 @@ from tests.zoo.tables import CHIPS
 FITTED = Path(hefjoin.forecast.__path__[0]) / "fitted.toml"
 HEAD = f"""\
 # Written by `python -m tests.benchmarks.forecast --write`, from the Model Zoo's published tables (v2.10 … v2.18); by
-# hand nothing is changed here. Each `error`, `factor`, `accuracy` … is of networks that were left out of the fit: {FOLDS};
-# contexts: mean of {DIVISIONS} divisions. Layers are those of hefjoin's own counter where the network could be built
+# hand nothing is changed here. What each fit is worth is of networks that were left out of it ({FOLDS};
+# contexts: mean of {DIVISIONS} divisions). Layers are those of hefjoin's own counter where the network could be built
 # from its published architecture, else those of the study that the tables come with.
 """
+FIT = f"""\
+# logit P(more than one context) = intercept + controllers·min(layers/limit, 2) + weights·min(parameters/limit, 2)
+# Logistic regression on the labels, which behave like compiles in performance mode; those of the other chip count
+# {OTHER_CHIP:g} each. `right_when_sure`: where the probability is outside 0.2–0.8, a share `sure` of them."""
+PACE = """\
+# The sketch of `allocate.py`: least error on the networks of one context that could be built. On Hailo-8L it has the
+# same constants and is slower by one factor; as are compiles without performance mode (of v2.14)."""
+FPS = """\
+# ln FPS = intercept + gops·ln(GOP) + parameters·ln(millions) + pixels·ln(height·width) + layers·ln(layers); of several
+# contexts the geometric mean of that and of 1 / (seconds_a_million·millions + …)."""
 
 
 def written(found: Validation) -> str:
@@ -25,9 +35,7 @@ def written(found: Validation) -> str:
 
 
 def _fit(found: Validation) -> Iterator[str]:
-    yield "# logit P(more than one context) = intercept + controllers·min(layers/limit, 2) + weights·min(parameters/limit, 2)"
-    yield "# Logistic regression on the labels, which behave like compiles in performance mode; those of the other chip"
-    yield f"# count {OTHER_CHIP:g} each. `right_when_sure`: where the probability is outside 0.2–0.8, a share `sure` of them."
+    yield FIT
     for chip, subset in zip(CHIPS, ("shipped", "hailo8l"), strict=True):
         yield from _table(f"fit.{chip}", context_rule(found.zoo, chip, found.zoo.rows, own=True))
         yield from _contexts(found.contexts[subset])
@@ -43,11 +51,10 @@ def _contexts(worth: Contexts) -> Iterator[str]:
 def _pace(found: Validation) -> Iterator[str]:
     constants = pace_constants(found.zoo, found.zoo.rows)
     worth = {"hailo8": found.speed["hailo8", "sketch"], "hailo8l": found.transferred}
-    yield "# The sketch of `allocate.py`: least error on the networks of one context that could be built."
-    yield "# On Hailo-8L the same constants, slower by one factor; as are compiles without performance mode (of v2.14)."
+    yield PACE
     for chip in CHIPS:
         yield from _table(f"pace.{chip}", constants._asdict())
-        yield f"slower = {worth[chip].middle if chip != 'hailo8' else 1.0:.3f}"
+        yield f"slower = {1.0 if chip == 'hailo8' else worth[chip].middle:.3f}"
         yield from _speed(worth[chip])
         yield ""
     yield "[pace.default]"
@@ -58,8 +65,7 @@ def _pace(found: Validation) -> Iterator[str]:
 
 def _fps(found: Validation) -> Iterator[str]:
     gops = [row.gops for row in found.zoo.rows if row.gops >= 0.3]
-    yield "# ln FPS = intercept + gops·ln(GOP) + parameters·ln(millions) + pixels·ln(height·width) + layers·ln(layers); of"
-    yield "# several contexts the geometric mean of that and of 1 / (seconds_a_million·millions + …)."
+    yield FPS
     yield "[fps]"
     yield f"least_gops = {min(gops):.4g}"
     yield f"most_gops = {max(gops):.4g}"

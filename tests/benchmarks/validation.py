@@ -140,7 +140,9 @@ class Validation:
             sure = (foretold < 0.2) | (foretold > 0.8)
             true = labels[chosen]
             figures = (accuracy, area_under_curve, calibration_error)
-            found.append([*(figure(true, foretold) for figure in figures), sure.mean(), accuracy(true[sure], foretold[sure])])
+            found.append(
+                [*(figure(true, foretold) for figure in figures), sure.mean(), accuracy(true[sure], foretold[sure])]
+            )
         return Contexts(int(chosen.sum()), *_means(found))
 
     def _speed(self, seed: int) -> dict[tuple[str, Way], Speed]:

@@ -130,8 +130,7 @@ def test_an_addition_is_fused_into_a_plain_convolution_that_feeds_it_alone(
     total = {"name": "net/ew_add1", "type": "ew_add", "input": ["net/maxpool1", "net/conv1"]}
     shapes = ([image, image], [image, [-1, 1, 1, 4]])
     found = [
-        fused(HarLayer.model_validate(layer) for layer in (branch, total | {"input_shapes": given}))
-        for given in shapes
+        fused(HarLayer.model_validate(layer) for layer in (branch, total | {"input_shapes": given})) for given in shapes
     ]
     assert found == [frozenset({"net/ew_add1"} if is_fused else ()), frozenset()]  # the second broadcasts
 

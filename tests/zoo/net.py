@@ -117,7 +117,7 @@ class Net:
         sizes = self._constant(np.array([channels // 2] * 2))
         names = [f"t{len(self.shape)}", f"t{len(self.shape) + 1}"]
         self._nodes.append(helper.make_node("Split", [source, sizes], names, names[0], axis=1))
-        self.shape |= {name: (channels // 2, *size) for name in names}
+        self.shape |= dict.fromkeys(names, (channels // 2, *size))
         return names[0], names[1]
 
     def scaled(self, source: str, shift: float) -> str:

@@ -122,7 +122,10 @@ def regnetx(widths: tuple[int, ...], depths: tuple[int, ...], group: int) -> Net
 
 
 def repvgg(
-    widths: tuple[int, ...], size: tuple[int, int] = (224, 224), depths: tuple[int, ...] = (2, 4, 14, 1), out: int = 1000
+    widths: tuple[int, ...],
+    size: tuple[int, int] = (224, 224),
+    depths: tuple[int, ...] = (2, 4, 14, 1),
+    out: int = 1000,
 ) -> Net:
     """Return RepVGG-A (Ding et al. 2021) as it is deployed: one 3x3 convolution for each block."""
     net = Net(*size)

@@ -161,7 +161,9 @@ def yolov8(width: float, depth: float, largest: int, task: str = "detect") -> Ne
         enlarged = net.deconv(net.conv(first, wide(256), act="silu"), wide(256), 2)
         net.output(net.conv(net.conv(enlarged, wide(256), act="silu"), 32, 1, act="silu"))
     for end in (first, second, third):
-        _heads(net, end, net.shape[first][0], {"pose": 51, "segment": 32}.get(task, 0), 1 if task == "pose" else CLASSES)
+        _heads(
+            net, end, net.shape[first][0], {"pose": 51, "segment": 32}.get(task, 0), 1 if task == "pose" else CLASSES
+        )
     return net
 
 

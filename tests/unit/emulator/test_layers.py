@@ -14,8 +14,8 @@ from hefjoin.emulator import hn
 from hefjoin.emulator.compile import forecast
 from hefjoin.emulator.layers import Layer
 from hefjoin.emulator.translate import translate
-from hefjoin.formats.model_script import Script
 from hefjoin.examples.resnet import build_resnet18
+from hefjoin.formats.model_script import Script
 
 W = conv_weights("c", 4, 3, 3, 3) | conv_weights("d", 4, 4, 3, 3) | conv_weights("e", 4, 3, 3, 3, seed=3)
 C = conv("x", "a", "c")
