@@ -86,11 +86,16 @@ def _modest_rate(whole: Demand, fit: Fit, target_fps: float) -> Iterator[Change]
     """Yield the highest rate at which no layer is split over several controllers, which leaves most of them free."""
     if fit.controller_utilisation > 1 or fit.weight_utilisation > 1 or outside_fit(whole.gops):
         return
+
+    def is_split(fps: float) -> bool:
+        return need(whole.works, fps, constants(fit.hw_arch)).controllers > whole.layers
+
     low, high = 0.0, pace(whole.works, whole.input_bytes, whole.output_bytes, fit.hw_arch).fps
+    if not is_split(high):
+        return
     for _ in range(STEPS):
         middle = (low + high) / 2
-        is_whole = need(whole.works, middle, constants(fit.hw_arch)).controllers == whole.layers
-        low, high = (middle, high) if is_whole else (low, middle)
+        low, high = (low, middle) if is_split(middle) else (middle, high)
     rate = _round_down(low)
     if rate < 1 or (target_fps and target_fps <= rate):
         return

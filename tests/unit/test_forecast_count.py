@@ -10,7 +10,9 @@ from hefjoin.forecast.count import Work, count, fused
 from hefjoin.formats.har_layers import HarLayer
 
 
-def layer(name: str, kind: str, *, inputs: list[str], shapes: list[list[int]], out: list[int], **params: Any) -> HarLayer:
+def layer(
+    name: str, kind: str, *, inputs: list[str], shapes: list[list[int]], out: list[int], **params: Any
+) -> HarLayer:
     return HarLayer.model_validate(
         {
             "name": name,
