@@ -20,6 +20,7 @@ from hefjoin.manifest import Manifest
 from hefjoin.sdk.process import stop_running_steps
 from hefjoin.sdk.toolchain import Choice, resolve
 from hefjoin.spec import BuildSpec
+from hefjoin.stages.forecast import compared
 from hefjoin.stages.gates import judge
 from hefjoin.stores import open_store
 from hefjoin.stores.claims import stop_waiting
@@ -125,6 +126,7 @@ def _built(site: Site, spec: BuildSpec) -> Build:
         repair=repaired.value.repair,
         coupled=coupled.value,
         compiled=compiled.value,
+        compared=compared(foreseen.value, compiled.value),
         measured=measured.value,
         scored=scored.value,
         gates=judge(spec.gates, final, measured.value, scored.value),

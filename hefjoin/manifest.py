@@ -10,7 +10,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from hefjoin.artifacts import Record, Ref, Sha256, by_content
-from hefjoin.results.checked import Forecast, JoinCheck
+from hefjoin.results.checked import Compared, Forecast, JoinCheck
 from hefjoin.results.compiled import Compiled
 from hefjoin.results.measured import Measured
 from hefjoin.results.networks import Joined, Network
@@ -91,6 +91,8 @@ class Manifest(Record):
     """None where the spec sets no floor."""
     coupled: Coupled = Coupled()
     compiled: Compiled
+    compared: tuple[Compared, ...] = ()
+    """What was foretold and the vendor's compiler has answered by now."""
     measured: Measured
     scored: Scored
     gates: tuple[Gate, ...]

@@ -65,9 +65,8 @@ def _sentences(forecast: Forecast) -> Table:
     table.add_row("", escape(foretold.trust_text(forecast.joined.hw_arch)))
     if forecast.fps is None:
         table.add_row("speed", f"no forecast: {escape(forecast.fps_note)}")
-    for batch, fps in ((1, forecast.fps), (8, forecast.fps_batch8)):
-        if fps is not None:
-            table.add_row(f"batch {batch}", escape(foretold.rate_forecast_text(fps)))
+    for label, fps in foretold.rates(forecast):
+        table.add_row(label.lower(), escape(foretold.rate_forecast_text(fps)))
     if forecast.latency is not None:
         table.add_row("latency", escape(foretold.latency_text(forecast.latency)))
     return table

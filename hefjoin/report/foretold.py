@@ -10,7 +10,7 @@ from hefjoin.forecast.chip import fitted
 from hefjoin.forecast.fit import Fit
 from hefjoin.forecast.speed import FpsForecast, LatencyForecast
 from hefjoin.report.words import THIN, percent, plural, rate_text, si, significant, sourced
-from hefjoin.results.checked import Forecast
+from hefjoin.results.checked import Compared, Forecast
 
 JOINED = "joined"
 CONTROLLERS, WEIGHTS = "layer controllers", "weight memory"
@@ -75,6 +75,16 @@ def trust_text(hw_arch: str) -> str:
     )
 
 
+def rates(forecast: Forecast) -> Iterator[tuple[str, FpsForecast]]:
+    """Yield the rates by batch; one context runs as fast at either."""
+    if forecast.fps is not None and forecast.fps == forecast.fps_batch8:
+        yield "Batch 1 and 8", forecast.fps
+        return
+    for label, fps in (("Batch 1", forecast.fps), ("Batch 8", forecast.fps_batch8)):
+        if fps is not None:
+            yield label, fps
+
+
 def rate_forecast_text(fps: FpsForecast) -> str:
     """Return a rate with its range, what limits it, and the error that it had in validation."""
     low, high = significant(fps.low_fps, 2), rate_text(fps.high_fps, 2)
@@ -92,6 +102,13 @@ def latency_text(latency: LatencyForecast) -> str:
     ends = " to ".join(significant(value, 2) for value in (latency.low_ms, latency.high_ms))
     basis = "from the rate and the compiler's own estimates in published HEFs; not validated"
     return sourced(f"{ends}{THIN}ms; {basis}", latency.source)
+
+
+def compared_text(found: Compared, *, is_answer: bool) -> str:
+    """Return what was foretold of a figure that the compiler has told by now, or what it told."""
+    value = found.answer if is_answer else found.foretold
+    text = percent(value) if found.unit == "share" else significant(value, 2)
+    return sourced(text, found.source if is_answer else "forecast")
 
 
 def change_text(change: Change) -> str:

@@ -76,3 +76,14 @@ class Forecast(Record):
     """None where there is no rate to take it for, or several contexts share it out anew."""
     changes: tuple[Change, ...] = ()
     """What would make it fit, in order of what is lost; empty where it fits."""
+
+
+class Compared(Record):
+    """A figure that was foretold, and what the compiler answered."""
+
+    what: str
+    foretold: float
+    answer: float
+    unit: Literal["contexts", "share"]
+    """A share is of the whole chip, 0–1."""
+    source: Literal["hef", "compiler log"]

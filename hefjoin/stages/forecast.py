@@ -16,7 +16,8 @@ from hefjoin.forecast.fit import Fit, forecast_fit
 from hefjoin.forecast.limits import PERFORMANCE, Limits, default_limits, limits_of, target_fps
 from hefjoin.forecast.speed import FpsForecast, speed
 from hefjoin.formats.model_script import merge, parse
-from hefjoin.results.checked import Compute, Forecast
+from hefjoin.results.checked import Compared, Compute, Forecast
+from hefjoin.results.compiled import Compiled
 from hefjoin.results.networks import Network
 from hefjoin.spec import BuildSpec, HwArch
 from hefjoin.stages.contract import Stage, Workplace
@@ -136,3 +137,31 @@ def _compute(demands: Mapping[str, Demand], fit: Fit, fps: FpsForecast | None) -
         subclusters={name: need(each.works, fps.fps, given).subclusters for name, each in demands.items()},
         subcluster_limit=int(chip_facts()["chips"][fit.hw_arch]["subclusters"]),
     )
+
+
+def compared(forecast: Forecast, compiled: Compiled) -> tuple[Compared, ...]:
+    """Return what was foretold beside what the vendor's compiler answered; nothing of the emulator, which foretells.
+
+    Its shares are of the whole chip. The weights a chip is known to hold are the default share of its memory.
+    """
+    if compiled.contexts_source != "hef":
+        return ()
+    fit, chip = forecast.joined, chip_facts()["chips"][forecast.joined.hw_arch]
+    found = [
+        Compared(what="contexts", foretold=fit.contexts, answer=compiled.contexts, unit="contexts", source="hef"),
+    ]
+    if len(compiled.utilization) == 1:
+        (use,) = compiled.utilization
+        memory = chip["weight_parameters"] / chip_facts()["modes"]["default_share"]
+        shares = [
+            ("layer controllers", fit.layers / chip["layer_controllers"], use.total.control),
+            ("weight memory", fit.parameters / memory, use.total.memory),
+        ]
+        if forecast.compute is not None:
+            taken = sum(forecast.compute.subclusters.values()) / forecast.compute.subcluster_limit
+            shares.append(("subclusters", taken, use.total.compute))
+        found += [
+            Compared(what=what, foretold=foretold, answer=answer, unit="share", source="compiler log")
+            for what, foretold, answer in shares
+        ]
+    return tuple(found)
