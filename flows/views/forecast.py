@@ -60,9 +60,9 @@ def bar(share: float) -> str:
 
 def _sentences(forecast: Forecast) -> Table:
     table = Table.grid(padding=(0, 2))
-    for kind, fit in foretold.answers(forecast):
-        table.add_row(f"one context {kind}", escape(foretold.answer_text(fit)))
-    table.add_row("", escape(foretold.trust_text(forecast.joined.hw_arch)))
+    for kind, answer in foretold.answers(forecast):
+        table.add_row(f"one context {kind}", escape(answer))
+    table.add_row("how sure", escape(foretold.trust_text(forecast.joined.hw_arch)))
     if forecast.fps is None:
         table.add_row("speed", f"no forecast: {escape(forecast.fps_note)}")
     for label, fps in foretold.rates(forecast):
@@ -84,4 +84,6 @@ def _show_changes(console: Console, forecast: Forecast) -> None:
             escape(change.loses),
         )
     console.print(table)
+    if smallest := next((change for change in forecast.changes if change.is_enough), None):
+        console.print(f"[bold]Smallest change that is enough:[/bold] {escape(smallest.what)}")
     console.print("[dim]A smaller image makes it faster, not smaller: layers and weights stay.[/dim]")

@@ -70,11 +70,12 @@ def changes(demands: Mapping[str, Demand], hw_arch: str, limits: Limits, target_
 
 
 def _performance_mode(whole: Demand, fit: Fit, target_fps: float) -> Iterator[Change]:
-    if fit.mode == PERFORMANCE.mode:
+    found = forecast_fit(fit.hw_arch, whole.layers, whole.parameters, PERFORMANCE)
+    if fit.mode == PERFORMANCE.mode or found.verdict == "does not fit":
         return
     yield _same_network(
         whole,
-        forecast_fit(fit.hw_arch, whole.layers, whole.parameters, PERFORMANCE),
+        found,
         target_fps,
         what="compile in performance mode",
         how="compile.performance_mode: true",
@@ -110,9 +111,10 @@ def _modest_rate(whole: Demand, fit: Fit, target_fps: float) -> Iterator[Change]
 
 
 def _packed_weights(whole: Demand, fit: Fit, limits: Limits, target_fps: float) -> Iterator[Change]:
-    """Yield the fewest of the largest layers that have to be in 4 bits, in performance mode if it takes that too."""
+    """Yield the fewest of the largest layers that have to be in 4 bits, in performance mode if it takes both."""
+    best = forecast_fit(fit.hw_arch, whole.layers, whole.parameters, PERFORMANCE)
     largest = sorted((work for work in whole.works if work.parameters), key=lambda work: -work.parameters)
-    for allowed in dict.fromkeys((limits, PERFORMANCE)):
+    for allowed in (limits, PERFORMANCE) if best.verdict != "fits" else (limits,):
         for count in range(1, len(largest) + 1):
             names = [work.layer for work in largest[:count]]
             packed = whole.in_precision(PACKED, frozenset(names))
@@ -125,7 +127,7 @@ def _packed_weights(whole: Demand, fit: Fit, limits: Limits, target_fps: float) 
                 packed,
                 found,
                 target_fps,
-                what=f"4-bit weights for the {count} largest layers{also}",
+                what=f"4-bit weights for the {f'{count} largest layers' if count > 1 else 'largest layer'}{also}",
                 how=f"script: quantization_param([{', '.join(names)}], precision_mode={PACKED})",
                 loses=f"accuracy: {share:.0%} of the weights have 4 bits",
             )

@@ -34,14 +34,14 @@ class Use(NamedTuple):
 
 
 def uses(forecast: Forecast) -> list[Use]:
-    """Return what each model and all of them take of each resource, the models first."""
-    fits = {**forecast.models, JOINED: forecast.joined}
+    """Return what each model takes of each resource, and behind them what several take together."""
+    fits = {**forecast.models, **({JOINED: forecast.joined} if len(forecast.models) > 1 else {})}
     found = [_use(CONTROLLERS, model, fit.layers, fit.layer_limit) for model, fit in fits.items()]
     found += [_use(WEIGHTS, model, fit.parameters, fit.parameter_limit) for model, fit in fits.items()]
     if forecast.compute is not None:
         resource = f"subclusters at {rate_text(forecast.compute.fps, 2)}"
         used = {**forecast.compute.subclusters, JOINED: sum(forecast.compute.subclusters.values())}
-        found += [_use(resource, model, count, forecast.compute.subcluster_limit) for model, count in used.items()]
+        found += [_use(resource, model, used[model], forecast.compute.subcluster_limit) for model in fits]
     return found
 
 
@@ -51,19 +51,21 @@ def _use(resource: str, model: str, used: int, limit: int) -> Use:
     return Use(resource, model, used, limit, f"{si(used)} of {si(limit)}, {rest}")
 
 
-def answers(forecast: Forecast) -> Iterator[tuple[str, Fit]]:
-    """Yield whether the joined network fits, by the kind of compile; the spec's own first."""
-    yield f"as the spec compiles it ({forecast.joined.mode})", forecast.joined
-    for fit in (forecast.default, forecast.performance):
-        if fit is not None and fit.mode != forecast.joined.mode:
-            yield f"in {fit.mode}" if fit.mode == "performance mode" else "by default", fit
+def answers(forecast: Forecast) -> Iterator[tuple[str, str]]:
+    """Yield whether the joined network fits, by the kind of compile: the spec's own, and the others with their rate."""
+    yield f"as the spec compiles it ({forecast.joined.mode})", answer_text(forecast.joined)
+    for outlook in (forecast.default, forecast.performance):
+        if outlook is not None and outlook.fit.mode != forecast.joined.mode:
+            kind = "in performance mode" if outlook is forecast.performance else "by default"
+            rate = f"; then {_range_text(outlook.fps)} at batch 1" if outlook.fps is not None else ""
+            yield kind, answer_text(outlook.fit, rate)
 
 
-def answer_text(fit: Fit) -> str:
-    """Return the answer with its probability and the resource that is used up first."""
+def answer_text(fit: Fit, rate: str = "") -> str:
+    """Return the answer with its probability, the resource that is used up first, and the rate if there is one."""
     answer = f"{fit.verdict}, about {plural(fit.contexts, 'context')}" if fit.verdict == "does not fit" else fit.verdict
     probability = f"P(more than one context) = {fit.probability_of_more_contexts:.2f}"
-    return sourced(f"{answer}; {probability}; used up first: {fit.limiting_resource}", fit.source)
+    return sourced(f"{answer}; {probability}; used up first: {fit.limiting_resource}{rate}", fit.source)
 
 
 def trust_text(hw_arch: str) -> str:
@@ -87,14 +89,17 @@ def rates(forecast: Forecast) -> Iterator[tuple[str, FpsForecast]]:
 
 def rate_forecast_text(fps: FpsForecast) -> str:
     """Return a rate with its range, what limits it, and the error that it had in validation."""
-    low, high = significant(fps.low_fps, 2), rate_text(fps.high_fps, 2)
     worth = (
         f"median error {percent(fps.median_error)} on {fps.networks} networks left out"
         if fps.networks
         else "not validated"
     )
     limit = f"; limited by {fps.limited_by}" if fps.limited_by else ""
-    return sourced(f"{rate_text(fps.fps, 2)}, likely {low} to {high}{limit}; {worth}", fps.source)
+    return sourced(f"{_range_text(fps)}{limit}; {worth}", fps.source)
+
+
+def _range_text(fps: FpsForecast) -> str:
+    return f"{rate_text(fps.fps, 2)}, likely {significant(fps.low_fps, 2)} to {rate_text(fps.high_fps, 2)}"
 
 
 def latency_text(latency: LatencyForecast) -> str:

@@ -284,7 +284,7 @@ def _sensors(measured: Measured) -> list[str]:
 
 def _foretold(forecast: Forecast) -> list[tuple[str, str]]:
     """Return (question, answer with its source) of all that a forecast says beside its bars."""
-    found = [(f"One context {kind}", foretold.answer_text(fit)) for kind, fit in foretold.answers(forecast)]
+    found = [(f"One context {kind}", answer) for kind, answer in foretold.answers(forecast)]
     found += [(label, foretold.rate_forecast_text(fps)) for label, fps in foretold.rates(forecast)]
     if forecast.latency is not None:
         found.append(("Latency", foretold.latency_text(forecast.latency)))

@@ -55,6 +55,16 @@ class Compute(Record):
     subcluster_limit: int
 
 
+class Outlook(Record):
+    """Of one kind of compile."""
+
+    fit: Fit
+    fps: FpsForecast | None
+    """At batch 1; None where there is no forecast of the speed."""
+    fps_batch8: FpsForecast | None
+    latency: LatencyForecast | None
+
+
 class Forecast(Record):
     """Before compiling: does it fit, how fast may it be."""
 
@@ -62,9 +72,9 @@ class Forecast(Record):
     """Each alone."""
     joined: Fit
     """As the spec compiles it."""
-    default: Fit | None = None
+    default: Outlook | None = None
     """A compile whose script says nothing of resources."""
-    performance: Fit | None = None
+    performance: Outlook | None = None
     """One in performance mode, which takes hours."""
     fps: FpsForecast | None
     """At batch 1."""

@@ -16,7 +16,7 @@ from hefjoin.forecast.fit import Fit, forecast_fit
 from hefjoin.forecast.limits import PERFORMANCE, Limits, default_limits, limits_of, target_fps
 from hefjoin.forecast.speed import FpsForecast, speed
 from hefjoin.formats.model_script import merge, parse
-from hefjoin.results.checked import Compared, Compute, Forecast
+from hefjoin.results.checked import Compared, Compute, Forecast, Outlook
 from hefjoin.results.compiled import Compiled
 from hefjoin.results.networks import Network
 from hefjoin.spec import BuildSpec, HwArch
@@ -82,13 +82,18 @@ def foresee(demands: Mapping[str, Demand], hw_arch: str, limits: Limits, target_
     def fit(each: Demand, allowed: Limits) -> Fit:
         return forecast_fit(hw_arch, each.layers, each.parameters, allowed)
 
+    def outlook(allowed: Limits) -> Outlook:
+        answer = fit(whole, allowed)
+        foretold = speed(whole, answer, target_fps)
+        return Outlook(fit=answer, fps=foretold.batch1, fps_batch8=foretold.batch8, latency=foretold.latency)
+
     together = fit(whole, limits)
     found = speed(whole, together, target_fps)
     return Forecast(
         models={name: fit(each, limits) for name, each in demands.items()},
         joined=together,
-        default=fit(whole, default_limits()),
-        performance=fit(whole, PERFORMANCE),
+        default=outlook(default_limits()),
+        performance=outlook(PERFORMANCE),
         fps=found.batch1,
         fps_note=found.note,
         fps_batch8=found.batch8,

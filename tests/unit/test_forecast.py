@@ -224,6 +224,15 @@ class TestChanges:
         assert found == [each for each in order if each in found for _ in range(found.count(each))]
         assert {"compile.performance_mode", "script", "compile.single_context"} <= set(found)
 
+    def test_a_mode_that_is_not_enough_by_far_is_not_named(self) -> None:
+        found = changes({"a": network(200, "a")}, "hailo8", default_limits())
+        assert [each.how for each in found if each.fit and each.outcome != "needs no fit"] == ["another source for a"]
+
+    def test_where_performance_mode_is_enough_nothing_is_packed_beside_it(self) -> None:
+        found = changes({"a": network(94, "a", parameters=30_000)}, "hailo8", default_limits())
+        assert found[0].is_enough
+        assert "performance mode" not in " ".join(each.what for each in found[1:])
+
     def test_the_fewest_layers_are_packed_that_are_enough(self) -> None:
         whole = network(60, "a", parameters=450_000)  # 27 M
         change = by_how(changes({"a": whole}, "hailo8", PERFORMANCE), "script")

@@ -46,8 +46,12 @@ def test_model_files_are_foretold_joined(pair: dict[str, Any]) -> None:
     assert {name: fit.layers for name, fit in found.models.items()} == {"yolov8n": 95, "resnet_v1_18": 23}
     assert (found.joined.layers, found.joined.verdict) == (118, "does not fit")
     assert found.performance is not None
-    assert found.performance.verdict == "uncertain"
+    assert found.performance.fit.verdict == "uncertain"
+    assert found.performance.fps is not None
     assert found.fps is not None
+    assert found.default is not None
+    assert (found.default.fit, found.default.fps) == (found.joined, found.fps)
+    assert found.performance.fps.fps > found.fps.fps
     assert found.fps.source == "forecast"
     assert found.changes[0].how == "compile.performance_mode: true"
 
