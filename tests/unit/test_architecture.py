@@ -28,6 +28,10 @@ ALLOWED = {
     "manifest": {"artifacts", "results", "scores", "spec"},
     "builds": {"artifacts", "errors", "manifest", "results", "scores", "spec", "stores"},
     "stores": {"artifacts", "errors"},
+    "catalogue": {
+        "artifacts", "builds", "calibration", "calibration_sources", "errors", "folders", "formats", "manifest",
+        "results", "sdk", "sources", "spec", "spec_file", "stages", "stores",
+    },
     "housekeeping": {"artifacts", "folders", "sources"},
     "sources": {"artifacts", "calibration_sources", "errors", "stores"},
     "compatibility": {"artifacts"},
