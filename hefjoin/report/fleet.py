@@ -13,8 +13,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from hefjoin.artifacts import Record
 from hefjoin.manifest import Manifest
 from hefjoin.report import words
+from hefjoin.report.markdown import escaped, table
 from hefjoin.report.page import figure
-from hefjoin.report.summary import EMULATOR_NOTICE, escaped, markdown_table, verdict_text
+from hefjoin.report.summary import EMULATOR_NOTICE, verdict_text
 
 HEADINGS = ("Build", "Fits", "Throughput", "SNR, worst output", "Gates", "Time")
 MARKS = {"passed": "✓", "failed": "✗", "not evaluated": "–"}
@@ -93,11 +94,11 @@ def fleet_markdown(title: str, outcomes: Sequence[Outcome], remarks: Sequence[st
     if any(each.build and each.build.sdk.provider == "emulator" for each in outcomes):
         parts.append(f"> {EMULATOR_NOTICE}")
     if built := [each for each in outcomes if not each.is_failed]:
-        parts.append(markdown_table(HEADINGS, ((each.name, *figures(each)) for each in built)))
+        parts.append(table(HEADINGS, ((each.name, *figures(each)) for each in built)))
     if reasons := [(each.name, each.why) for each in outcomes if each.why]:
-        parts.append(markdown_table(("Build", "Why it was due"), reasons))
+        parts.append(table(("Build", "Why it was due"), reasons))
     if failed := [(each.name, each.ending, each.problem) for each in outcomes if each.is_failed]:
-        parts.append(markdown_table(("Spec", "", "Why there is no build"), failed))
+        parts.append(table(("Spec", "", "Why there is no build"), failed))
     parts += [f"- {escaped(remark)}" for remark in remarks]
     parts += [f"- {escaped(each.name)}: {', '.join(_links(each))}" for each in outcomes if any(_links(each))]
     if page_uri:

@@ -162,23 +162,23 @@ def summary_markdown(manifest: Manifest, report_uri: str = "") -> str:
         manifest: The build.
         report_uri: Where the page lies, to link to; empty: no link.
     """
-    parts = [f"## {escaped(manifest.spec.name)}", f"**{escaped(verdict_text(manifest))}**"]
+    parts = [f"## {_escaped(manifest.spec.name)}", f"**{_escaped(verdict_text(manifest))}**"]
     if manifest.sdk.provider == "emulator":
         parts.append(f"> {EMULATOR_NOTICE}")
-    parts.append(markdown_table(HEADINGS, (astuple(row) for row in summary_rows(manifest))))
+    parts.append(_table(HEADINGS, (astuple(row) for row in summary_rows(manifest))))
     if rows := score_rows(manifest):
-        parts.append(markdown_table(SCORE_HEADINGS, (astuple(row) for row in rows)))
-    parts.append(markdown_table(("Joined network", "Figure"), figure_rows(manifest)))
+        parts.append(_table(SCORE_HEADINGS, (astuple(row) for row in rows)))
+    parts.append(_table(("Joined network", "Figure"), figure_rows(manifest)))
     if manifest.gates:
         gates = [
             (gate.name, gate.wanted, words.gate_found_text(manifest, gate), gate.verdict) for gate in manifest.gates
         ]
-        parts.append(markdown_table(("Gate", "Wanted", "Found", "Verdict"), gates))
+        parts.append(_table(("Gate", "Wanted", "Found", "Verdict"), gates))
     if manifest.repair and (repaired := words.repair_text(manifest.repair)):
-        parts.append(f"**Repair.** {escaped(repaired)}")
-    parts.append(escaped(words.fit_text(manifest.forecast.joined)))
+        parts.append(f"**Repair.** {_escaped(repaired)}")
+    parts.append(_escaped(words.fit_text(manifest.forecast.joined)))
     stages = [(run.title, words.duration_text(run.seconds), stage_note(run)) for run in manifest.stages]
-    parts.append(markdown_table(("Stage", "Time to build", "Why"), stages))
+    parts.append(_table(("Stage", "Time to build", "Why"), stages))
     if report_uri:
         target = report_uri.replace("<", "%3C").replace(">", "%3E")
         parts.append(f"[Open the report](<{target}>)")
@@ -189,12 +189,11 @@ def _gates(manifest: Manifest, verdict: str) -> list[Gate]:
     return [gate for gate in manifest.gates if gate.verdict == verdict]
 
 
-def markdown_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return a table in markdown; what stands in its cells is shown as it is."""
-    lines = [headings, ["---"] * len(headings), *([escaped(cell) for cell in row] for row in rows)]
+def _table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [headings, ["---"] * len(headings), *([_escaped(cell) for cell in row] for row in rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def escaped(text: str) -> str:
+def _escaped(text: str) -> str:
     """Return text that markdown shows as it is, on one line."""
     return re.sub(r"([\\`*|\[\]<>&])", r"\\\1", re.sub(r"[\r\n]+", " ", text))
