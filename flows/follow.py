@@ -54,7 +54,8 @@ class Told:
     def of_run(self, client: SyncPrefectClient, run: FlowRun, name: str) -> None:
         """Say what is new of a run, its tasks and its progress."""
         this_run = FlowRunFilter(id=FlowRunFilterId(any_=[run.id]))
-        for task in sorted(client.read_task_runs(flow_run_filter=this_run), key=lambda task: task.expected_start_time):
+        tasks = client.read_task_runs(flow_run_filter=this_run)
+        for task in sorted(tasks, key=lambda task: str(task.expected_start_time)):
             if task.state is not None:
                 self._state(task.id, f"{name}: {task.name}", task.state.name or "", task.state.message or "")
         kind = ArtifactFilter(type=ArtifactFilterType(any_=["progress"]))

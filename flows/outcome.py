@@ -41,7 +41,7 @@ def problem(run: FlowRun) -> str:
 
 def exit_code(task_runs: Iterable[TaskRun]) -> int:
     """Return the exit code of the error by which a run failed: that of its first failed task, else the tool chain's."""
-    for task in sorted(task_runs, key=lambda task: task.expected_start_time):
+    for task in sorted(task_runs, key=lambda task: str(task.expected_start_time)):
         found = _RAISED.search(task.state.message or "") if task.state and task.state.is_failed() else None
         kind = getattr(errors, found[1], None) if found else None
         if isinstance(kind, type) and issubclass(kind, HefJoinError):

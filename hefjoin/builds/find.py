@@ -63,7 +63,7 @@ def repeated_build(store: Store, before: Build | None, manifest: Manifest) -> Bu
     """
     if before is not None and manifest.repeats(before.manifest):
         return before
-    for key in besides_latest(store, manifest.sdk.provider, manifest.spec.name, before and before.published):
+    for key in besides_latest(store, manifest.sdk.provider, manifest.spec.name, before.published if before else None):
         try:
             published = read(store, key)
             found = _whole(store, published) if published else None

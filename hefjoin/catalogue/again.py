@@ -100,7 +100,7 @@ def _repair(spec: BuildSpec, earlier: Manifest, look: Look) -> Stage[Any] | None
             first = None if found is None else Quantized.model_validate(found.result)
         except ValidationError:
             first = None
-    return first and RepairStage.of(spec, earlier.check, earlier.joined, first, look)
+    return None if first is None else RepairStage.of(spec, earlier.check, earlier.joined, first, look)
 
 
 def _benchmark(spec: BuildSpec, earlier: Manifest, look: Look) -> Stage[Any] | None:

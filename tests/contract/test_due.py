@@ -76,6 +76,14 @@ def desk(built: Path, tmp_path: Path) -> Desk:
     return Desk(folder, open_store(str(folder / "store")))
 
 
+@pytest.fixture(scope="module")
+def client() -> Iterator[Any]:
+    """A client of moto with the bucket `nets`; the environment points to it."""
+    with moto_server() as address, client_of(address) as client:
+        client.create_bucket(Bucket="nets")
+        yield client
+
+
 def files(folder: Path) -> dict[str, bytes]:
     return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
@@ -223,12 +231,6 @@ class TestSurvey:
 
 
 class TestS3:
-    @pytest.fixture(scope="class")
-    def client(self) -> Iterator[Any]:
-        with moto_server() as address, client_of(address) as client:
-            client.create_bucket(Bucket="nets")
-            yield client
-
     @pytest.fixture
     def afar(self, desk: Desk, client: Any) -> BuildSpec:
         """The spec with its sources in S3."""
