@@ -14,7 +14,7 @@ from flows.build import join_and_compile
 from hefjoin.builds.find import Build
 from hefjoin.errors import SpecError
 from hefjoin.sdk.toolchain import DFC_PYTHON
-from hefjoin.spec import load_spec
+from hefjoin.spec_file import read_spec
 from hefjoin.stores import open_store
 from tests.fakes.dfc_environment import interpreter
 from tests.tiny import pair, write_pair
@@ -45,7 +45,7 @@ def build(folder: Path, *scripts: str, sdk: Any = "dfc", **changes: Any) -> Buil
     for model, own in zip(spec["models"], scripts, strict=True):
         model["script"] = own
     (folder / "tiny.yaml").write_text(yaml.safe_dump(spec), encoding="utf-8")
-    found: Build = join_and_compile(load_spec(folder / "tiny.yaml"), store=str(folder / "store"), sdk=sdk)
+    found: Build = join_and_compile(read_spec(folder / "tiny.yaml"), store=str(folder / "store"), sdk=sdk)
     return found
 
 
