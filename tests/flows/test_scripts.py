@@ -118,7 +118,7 @@ def test_another_content_of_the_file_is_another_quantization(built: Build, folde
 def test_mistakes_of_all_scripts_are_told_before_anything_is_joined(folder: Path) -> None:
     wrong = ("quantization_param(fc9, precision_mode=a16_w16)", 'nms_postprocess("absent.json", meta_arch=yolov8)')
     with pytest.raises(SpecError) as caught:
-        build(folder, *wrong, name="wrong", script="wrong(1)")
+        build(folder, *wrong, name="wrong", script="quantization_param(left/nope, precision_mode=a16_w16)")
     places = [path for path, _ in caught.value.problems]
     assert places == ["models[0].script:1:1", "models[1].script:1:1", "script:1:1"]
     assert "did you mean `fc1`?" in caught.value.problems[0].message
