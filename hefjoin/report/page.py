@@ -26,8 +26,6 @@ from hefjoin.scores import ModelScores
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
-COLORS = ("#0b62a8", "#c4500c", "#00795a", "#9c3f86", "#7a6200", "#4c5bb0", "#a03040", "#3f6f78")
-"""One a model, in the order of the spec; told apart by the colour-blind, dark enough for white text on them."""
 MOST_SCATTERS = 12
 MOST_MAPS = 4
 FRAMES_TO_CHOOSE_FROM = 64
@@ -110,7 +108,7 @@ class MapFrame:
 
 def render_page(manifest: Manifest, outputs: Path, frames: Path) -> str:
     """Return the page; see `hefjoin.report.render`."""
-    colors = {model.name: COLORS[index] for index, model in enumerate(manifest.spec.models)}
+    colors = plots.colors_of(manifest)
     with np.load(outputs) as arrays:
         pictures = _pictures(manifest, colors, arrays, frames)
     return _template().render(

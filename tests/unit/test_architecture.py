@@ -13,6 +13,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 ALLOWED = {
     "spec": {"errors"},
+    "spec_file": {"errors", "sources", "spec", "stores"},
     "errors": set(),
     "sessions": set(),
     "folders": set(),
@@ -106,7 +107,7 @@ def test_layers_import_downwards_only(folder: str, forbidden: tuple[str, ...]) -
     [
         ("hefjoin", ["prefect", "onnx", "onnxruntime", "boto3", "numpy", "pydantic"]),
         ("flows.cli", ["prefect", "onnx", "onnxruntime", "boto3", "numpy", "pydantic", "rich"]),
-        ("hefjoin.spec", ["prefect", "onnx", "onnxruntime", "boto3", "numpy"]),
+        ("hefjoin.spec_file", ["prefect", "onnx", "onnxruntime", "boto3", "numpy"]),
         ("hefjoin.doctor", ["prefect", "onnx", "onnxruntime", "boto3", "hefjoin.emulator"]),
         ("hefjoin.stages.parse", ["prefect", "onnxruntime", "boto3", "hefjoin.emulator"]),
     ],
