@@ -14,6 +14,7 @@ from hefjoin.catalogue.survey import read_all
 from hefjoin.folders import STORE
 from hefjoin.report.fleet import Outcome, sentence
 from hefjoin.sdk.toolchain import Choice
+from hefjoin.service import require_store
 from hefjoin.stores import open_store
 
 
@@ -27,6 +28,7 @@ def fleet(specs: str, store: str = STORE, sdk: Choice = "auto", force: bool = Fa
         sdk: Which compiler: the DFC, the emulator, or auto: the DFC where one is configured.
         force: Build everything anew, though nothing changed.
     """
+    require_store(store)
     place = open_store(store)
     entries = read_all(listed(specs))
     wanted = [Wanted(each.spec, each.uri, f"{flow_run.id}-{each.name}") for each in entries if each.spec]
