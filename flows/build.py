@@ -13,6 +13,7 @@ from prefect.futures import PrefectFuture
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.provenance import code_sha256, machine, versions
+from flows.worker import end_with_worker
 from hefjoin.builds.find import Build, latest_build
 from hefjoin.errors import HefJoinError, combined
 from hefjoin.folders import STORE, work_folder
@@ -76,6 +77,7 @@ def join_and_compile(spec: BuildSpec, store: str = STORE, sdk: Choice = "auto", 
         sdk: Which compiler: the DFC, the emulator, or auto: the DFC where one is configured.
         force: Build everything anew, though nothing changed.
     """
+    end_with_worker()
     toolchain, place = resolve(sdk, spec.dfc_python), open_store(store)
     with running(place, f"build {spec.name}") as build:
         before = latest_build(place, toolchain.sdk.provider, spec.name)
