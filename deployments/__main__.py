@@ -16,6 +16,11 @@ import click
 from deployments import settings
 from hefjoin.errors import HefJoinError
 
+NOTHING_ALLOWED = (
+    f"hefjoin: {settings.SOURCES} is not set, so no run may read a model; it names folders, s3://bucket/prefix and "
+    "package://name, separated by blanks"
+)
+
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def main() -> None:
@@ -38,6 +43,8 @@ def worker(pool: str, limit: int | None) -> None:
     name = f"{pool} on {platform.node()}, process {os.getpid()}"
     runs = str(limit or settings.LIMITS[pool])
     environment = settings.worker_environment()
+    if environment["HEFJOIN_SERVICE"] == "1" and settings.SOURCES not in environment:
+        click.echo(NOTHING_ALLOWED, err=True)
     _become(environment, "worker", "start", "--pool", pool, "--type", "process", "--limit", runs, "--name", name)
 
 

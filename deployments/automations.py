@@ -30,11 +30,12 @@ RETAKEN = ("join-and-compile/builders", "rebuild/nightly", "fleet/fleet")
 """Deployments whose crashed runs are taken up again. A build that waits for its benchmark hears of that one's crash."""
 
 GATE_FAILED = """{
-  "text": {{ ("hefjoin: " ~ event.resource.id | replace("hefjoin.build.", "") ~ ": " ~ event.payload.failed | join("; ")
-              ~ " (build " ~ event.payload.build_id ~ " in " ~ event.payload.store ~ ")") | tojson }},
+  "text": {{ ("hefjoin: " ~ event.resource.name ~ ": " ~ event.payload.text
+              ~ " (build " ~ event.payload.build ~ " in " ~ event.payload.store ~ ")") | tojson }},
   "event": {{ event.event | tojson }},
   "build": {{ event.payload | tojson }}
 }"""
+"""What the URL is sent, a template of the event's resource and payload (`tasks/publish.py`)."""
 
 
 def apply(client: SyncPrefectClient, deployments: Mapping[str, str], notify_url: str | None) -> Iterator[str]:
@@ -84,7 +85,7 @@ def _silent() -> dict[str, Any]:
             {
                 "type": "change-flow-run-state",
                 "state": "CRASHED",
-                "message": f"No heartbeat for {SILENT_SECONDS} s: the machine, the worker or the flow's process is gone.",
+                "message": f"No heartbeat for {SILENT_SECONDS} s: machine, worker or process is gone.",
             }
         ],
     }

@@ -11,7 +11,11 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from flows.auth import CLIENT, SERVER, find_auth_string, make_auth_string
+from hefjoin.folders import STORE
 
+DEFAULT_STORE = "HEFJOIN_STORE"
+"""Environment variable with the store of runs that name none, as `make deploy` was told it."""
+SOURCES, STORES = "HEFJOIN_SERVICE_SOURCES", "HEFJOIN_SERVICE_STORES"
 HOST, PORT = "127.0.0.1", "4200"
 
 COMMON = {
@@ -75,8 +79,12 @@ def client_environment() -> dict[str, str]:
 
 
 def worker_environment() -> dict[str, str]:
-    """Return the environment of a worker and of the flows that it starts."""
-    return {**WORKS, **client_environment()}
+    """Return the environment of a worker and of the flows that it starts.
+
+    Raises:
+        ToolchainError: The auth string cannot be read.
+    """
+    return {**WORKS, STORES: os.environ.get(DEFAULT_STORE, STORE), **client_environment()}
 
 
 def _with_defaults(own: Mapping[str, str]) -> dict[str, str]:

@@ -20,6 +20,7 @@ from prefect.utilities.templating import apply_values
 
 from deployments import automations
 from deployments.compare import is_so, told
+from deployments.settings import DEFAULT_STORE
 from flows.auth import CLIENT, auth_file
 from hefjoin.errors import ToolchainError
 from hefjoin.folders import STORE
@@ -48,7 +49,7 @@ def apply(say: Callable[[str], None]) -> None:
     Raises:
         ToolchainError: The server does not answer, or refuses the auth string.
     """
-    os.environ.setdefault("HEFJOIN_STORE", STORE)
+    os.environ.setdefault(DEFAULT_STORE, STORE)
     url = os.environ["PREFECT_API_URL"]
     try:
         with get_client(sync_client=True) as client:
