@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import yaml
 from prefect.client.orchestration import SyncPrefectClient, get_client
-from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
+from prefect.exceptions import PrefectHTTPStatusError
 from prefect.utilities.callables import parameter_schema
 from prefect.utilities.importtools import import_object
 from prefect.utilities.templating import apply_values
@@ -85,9 +85,7 @@ def declared() -> Iterator[Answer]:
 
 def _apply_pool(client: SyncPrefectClient, name: str, description: str) -> str:
     wanted = {"description": description, "base_job_template": JOB}
-    try:
-        found = client.request("GET", "/work_pools/{name}", path_params={"name": name}).json()
-    except ObjectNotFound:
+    if (found := _found(client, "/work_pools/{name}", {"name": name})) is None:
         client.request("POST", "/work_pools/", json={"name": name, "type": "process", **wanted})
         return "made"
     changes = [field for field in wanted if wanted[field] != found[field]]
@@ -102,9 +100,7 @@ def _apply_deployment(client: SyncPrefectClient, entry: Mapping[str, Any]) -> tu
     wanted = _wanted(flow, entry)
     names = {"flow_name": flow.name, "deployment_name": entry["name"]}
     full_name = "{flow_name}/{deployment_name}".format(**names)
-    try:
-        found = client.request("GET", "/deployments/name/{flow_name}/{deployment_name}", path_params=names).json()
-    except ObjectNotFound:
+    if (found := _found(client, "/deployments/name/{flow_name}/{deployment_name}", names)) is None:
         identity = str(client.create_flow_from_name(flow.name))
         made = client.request("POST", "/deployments/", json={"flow_id": identity, "name": entry["name"], **wanted})
         return full_name, made.json()["id"], "made"
@@ -113,6 +109,17 @@ def _apply_deployment(client: SyncPrefectClient, entry: Mapping[str, Any]) -> tu
         content = {field: wanted[field] for field in changes}
         client.request("PATCH", "/deployments/{id}", path_params={"id": found["id"]}, json=content)
     return full_name, found["id"], told(list(changes))
+
+
+def _found(client: SyncPrefectClient, path: Any, names: dict[str, str]) -> Answer | None:
+    """Return what the server has at a path; None where it has nothing."""
+    try:
+        found: Answer = client.request("GET", path, path_params=names).json()
+    except PrefectHTTPStatusError as error:
+        if error.response.status_code != 404:
+            raise
+        return None
+    return found
 
 
 def _wanted(flow: Any, entry: Mapping[str, Any]) -> Answer:

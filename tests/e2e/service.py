@@ -33,16 +33,16 @@ class Api:
 
     def __init__(self, url: str, auth: str = AUTH) -> None:
         user, _, password = auth.partition(":")
-        self.http = httpx.Client(base_url=url, auth=(user, password), timeout=30)
-        self.client = str(uuid4())
+        self.http = httpx.Client(base_url=url, auth=(user, password), timeout=60)
+        self.token: dict[str, str] = {}
 
     def __call__(self, method: str, path: str, **content: Any) -> httpx.Response:
         """Call it; the path begins with a slash, content is what httpx takes."""
-        headers = {}
-        if method != "GET":
-            token = self.http.get("/csrf-token", params={"client": self.client}).json()["token"]
-            headers = {"Prefect-Csrf-Client": self.client, "Prefect-Csrf-Token": token}
-        return self.http.request(method, path, headers=headers, **content)
+        if method != "GET" and not self.token:  # good for an hour
+            client = str(uuid4())
+            token = self.http.get("/csrf-token", params={"client": client}).raise_for_status().json()["token"]
+            self.token = {"Prefect-Csrf-Client": client, "Prefect-Csrf-Token": token}
+        return self.http.request(method, path, headers=self.token, **content)
 
     def json(self, method: str, path: str, **content: Any) -> Any:
         """Call it, require that it succeeds, and return what it answers."""
