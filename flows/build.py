@@ -5,13 +5,16 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 from uuid import uuid4
 
 from prefect import flow
 from prefect.futures import PrefectFuture
+from prefect.states import Failed
 from prefect.task_runners import ThreadPoolTaskRunner
 
+from flows.form import Like, build_name, rename
+from flows.outcome import as_state
 from flows.provenance import code_sha256, machine, versions
 from flows.worker import end_with_worker
 from hefjoin.builds.find import Build, latest_build
@@ -36,10 +39,13 @@ from tasks import (
     parse,
     publish,
     quantize,
+    read,
     repair,
     score,
 )
+from tasks.log import keep_to_the_point
 from tasks.site import Site
+from tasks.summary import leave_failure
 
 PARALLEL_PARSES = 4
 
@@ -62,22 +68,67 @@ def results(futures: Sequence[PrefectFuture[Any]]) -> list[Any]:
     return found
 
 
-@flow(
-    name="join-and-compile",
-    flow_run_name="build {spec.name}",
-    task_runner=ThreadPoolTaskRunner(max_workers=PARALLEL_PARSES),  # type: ignore[arg-type]
-    persist_result=False,
-)
-def join_and_compile(spec: BuildSpec, store: str = STORE, sdk: Choice = "auto", force: bool = False) -> Build:
+FLOW: dict[str, Any] = {
+    "name": "join-and-compile",
+    "flow_run_name": build_name,
+    "task_runner": ThreadPoolTaskRunner(max_workers=PARALLEL_PARSES),
+    "persist_result": False,
+}
+"""Two doors, one flow: a form that fills in a spec, and one that names a file."""
+
+
+@flow(**FLOW)
+def join_and_compile(
+    spec: Annotated[Any, Like(BuildSpec)] = None,
+    spec_file: str = "",
+    store: str = STORE,
+    sdk: Choice = "auto",
+    force: bool = False,
+) -> Build:
     """Join networks that share one image, quantize them, compile them to one HEF, measure it, publish it.
 
     Args:
         spec: What to build.
+        spec_file: Instead of spec, which is then left out: a YAML or JSON file with it, a path or s3://bucket/key.
         store: Where artifacts go: a folder or s3://bucket/prefix.
         sdk: Which compiler: the DFC, the emulator, or auto: the DFC where one is configured.
         force: Build everything anew, though nothing changed.
     """
+    built: Build = _told(spec, spec_file, store, sdk, force)
+    return built
+
+
+@flow(**FLOW)
+def join_and_compile_file(spec_file: str, store: str = STORE, sdk: Choice = "auto", force: bool = False) -> Build:
+    """Do what join_and_compile does with a spec that lies in a file: the form of a person who has one.
+
+    Args:
+        spec_file: A YAML or JSON file that says what to build: a path or s3://bucket/key.
+        store: Where artifacts go: a folder or s3://bucket/prefix.
+        sdk: Which compiler: the DFC, the emulator, or auto: the DFC where one is configured.
+        force: Build everything anew, though nothing changed.
+    """
+    built: Build = _told(None, spec_file, store, sdk, force)
+    return built
+
+
+def _told(spec: Any, spec_file: str, store: str, sdk: Choice, force: bool) -> Any:
+    """Build, and say in the run's last state what came of it, in the UI also why it failed; Prefect gives the build."""
     end_with_worker()
+    keep_to_the_point()
+    name = ""
+    try:
+        wanted = read(spec, spec_file)
+        name = wanted.name
+        rename(f"build {name}")
+        return as_state(_at_home(wanted, store, sdk, force))
+    except HefJoinError as error:
+        leave_failure(error, name)
+        return Failed(message=error.message, data=error)
+
+
+def _at_home(spec: BuildSpec, store: str, sdk: Choice, force: bool) -> Build:
+    """Build in a store, and keep there what the build needs."""
     toolchain, place = resolve(sdk, spec.dfc_python), open_store(store)
     with running(place, f"build {spec.name}") as build:
         before = latest_build(place, toolchain.sdk.provider, spec.name)
