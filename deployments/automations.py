@@ -26,7 +26,7 @@ GIVEN_UP = (
     "The run crashed three times in a row and is not taken up again: its machine, worker or process died each time. "
     "What had finished is kept; find out why, then Retry goes on from there."
 )
-RETAKEN = ("join-and-compile/builders", "rebuild/nightly", "fleet/fleet")
+RETAKEN = ("join-and-compile/builders", "join-and-compile/from-file", "rebuild/nightly", "fleet/fleet")
 """Deployments whose crashed runs are taken up again. A build that waits for its benchmark hears of that one's crash."""
 
 GATE_FAILED = """{

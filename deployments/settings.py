@@ -15,6 +15,8 @@ from hefjoin.folders import STORE
 
 DEFAULT_STORE = "HEFJOIN_STORE"
 """Environment variable with the store of runs that name none, as `make deploy` was told it."""
+CATALOGUE = "HEFJOIN_CATALOGUE"
+"""Likewise with the catalogue that `rebuild` looks through."""
 SOURCES, STORES = "HEFJOIN_SERVICE_SOURCES", "HEFJOIN_SERVICE_STORES"
 HOST, PORT = "127.0.0.1", "4200"
 

@@ -20,7 +20,7 @@ from prefect.utilities.templating import apply_values
 
 from deployments import automations
 from deployments.compare import is_so, told
-from deployments.settings import DEFAULT_STORE
+from deployments.settings import CATALOGUE, DEFAULT_STORE
 from flows.auth import CLIENT, auth_file
 from hefjoin.errors import ToolchainError
 from hefjoin.folders import STORE
@@ -50,6 +50,7 @@ def apply(say: Callable[[str], None]) -> None:
         ToolchainError: The server does not answer, or refuses the auth string.
     """
     os.environ.setdefault(DEFAULT_STORE, STORE)
+    os.environ.setdefault(CATALOGUE, "catalogue")
     url = os.environ["PREFECT_API_URL"]
     try:
         with get_client(sync_client=True) as client:
@@ -80,7 +81,7 @@ def declared() -> Iterator[Answer]:
     """Yield the deployments of prefect.yaml, with what the environment says filled in."""
     content = yaml.safe_load(DECLARED.read_text(encoding="utf-8"))
     for entry in content["deployments"]:
-        yield {"pull": content["pull"], **apply_values(entry, os.environ)}
+        yield {"pull": content["pull"], **apply_values(entry, dict(os.environ))}
 
 
 def _apply_pool(client: SyncPrefectClient, name: str, description: str) -> str:

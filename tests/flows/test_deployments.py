@@ -28,6 +28,7 @@ ENTRIES = yaml.safe_load(DECLARED.read_text(encoding="utf-8"))["deployments"]
 @pytest.fixture(params=ENTRIES, ids=lambda entry: entry["name"])
 def entry(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     monkeypatch.setenv("HEFJOIN_STORE", "s3://bucket/store")
+    monkeypatch.setenv("HEFJOIN_CATALOGUE", "s3://bucket/catalogue")
     (found,) = [each for each in declared() if each["name"] == request.param["name"]]
     return found
 
