@@ -12,6 +12,7 @@ from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 
 from flows.provenance import machine, versions
+from flows.worker import end_with_worker
 from hefjoin.builds.find import find_published, read_manifest
 from hefjoin.errors import HefJoinError
 from hefjoin.folders import STORE, work_folder
@@ -41,6 +42,7 @@ def benchmark(build: str, store: str = STORE) -> Measured | None:
             hands its benchmark over puts handover/… here.
         store: Where the build lies: a folder or s3://bucket/prefix.
     """
+    end_with_worker()
     require_store(store)
     place = open_store(store)
     if build.startswith(f"{HANDED_OVER}/"):

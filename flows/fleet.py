@@ -9,6 +9,7 @@ from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 
 from flows.together import Wanted, build_all, leave_page
+from flows.worker import end_with_worker
 from hefjoin.catalogue.listing import listed
 from hefjoin.catalogue.survey import read_all
 from hefjoin.folders import STORE
@@ -28,6 +29,7 @@ def fleet(specs: str, store: str = STORE, sdk: Choice = "auto", force: bool = Fa
         sdk: Which compiler: the DFC, the emulator, or auto: the DFC where one is configured.
         force: Build everything anew, though nothing changed.
     """
+    end_with_worker()
     require_store(store)
     place = open_store(store)
     entries = read_all(listed(specs))

@@ -56,8 +56,8 @@ class Wanted(Record):
         except ValidationError:
             pass
         raise InputError(
-            f"{platform.node()} has another version of hefjoin than the machine that builds {self.name}: its stage's is "
-            f"{Benchmark.version}, {self.version} is wanted. Install the same on both"
+            f"{platform.node()} has another version of hefjoin than the machine that builds {self.name} (stage "
+            f"{Benchmark.version}, wanted {self.version}); install the same on both"
         )
 
 
