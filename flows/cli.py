@@ -17,15 +17,17 @@ from flows.commands import (
     history,
     inspect,
     loader,
+    put,
     rollback,
     schema,
+    trigger,
     verify,
 )
 from flows.door import main
 
 COMMANDS = (
-    *(build, cache, conformance, diff, doctor, example, forecast, gc, history, inspect, loader, rollback, schema),
-    verify,
+    *(build, cache, conformance, diff, doctor, example, forecast, gc, history, inspect, loader),
+    *(put, rollback, schema, trigger, verify),
 )
 
 if __name__ == "__main__":

@@ -7,6 +7,8 @@ from pathlib import Path
 
 WORK = "HEFJOIN_WORK"
 """Environment variable that names the folder under which stages work."""
+SERVED = "HEFJOIN_STORE_LINKS"
+"""Environment variable that says where stores are to be read on the web: `s3://bucket/prefix=https://…`, by blanks."""
 STORE = "artifacts"
 """The store of a build that names none: a folder where the command runs."""
 
@@ -24,3 +26,13 @@ def work_folder() -> Path:
 def sources_folder() -> Path:
     """Return where sources from afar are kept."""
     return cache_folder() / "sources"
+
+
+def served_stores() -> dict[str, str]:
+    """Return where on the web each store is served, by the store's address, as `HEFJOIN_STORE_LINKS` says."""
+    pairs = [entry.partition("=http") for entry in os.environ.get(SERVED, "").split()]
+    return {
+        store if "://" in store else Path(store).absolute().as_uri(): f"http{address}"
+        for store, _, address in pairs
+        if store and address
+    }

@@ -3,15 +3,14 @@
 The rule: at most two levels deep, no unions, no free dictionaries, and every limit that JSON Schema can say is
 said there, so that a form can show it and a server can refuse it. Where a value may be left out, its default
 says so by itself: an empty text or list, or zero. What JSON Schema cannot say (`cross_field_problems`) is
-checked by the same class, and `load_spec` reports every problem of a file at once.
+checked by the same class, and `validate_spec` reports every problem at once.
 """
 
 from __future__ import annotations
 
 import difflib
-import re
+import reprlib
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
@@ -30,10 +29,10 @@ METRIC_PATTERN = (
     r"^(|top-[1-9][0-9]{0,3}|iou(@-?[0-9]{1,3}(\.[0-9]{1,6})?)?|mae"
     rf"|{_IDENTIFIER}(\.{_IDENTIFIER})*:{_IDENTIFIER})$"
 )
-_FILE_ARGUMENT = re.compile(r"""(\bnms_postprocess\s*\(\s*["'])([^"'\n]+)(["'])""")
-"""The file that a model script refers to."""
 METRICS = "top-1, top-5 (any k), iou, iou@0.3 (any threshold), mae and package.module:function"
 MODEL_SUFFIXES = (".onnx", ".har")
+SHOWN = 120
+"""Most letters of a wrong value that a message repeats."""
 
 Text = Annotated[str, Field(json_schema_extra={"format": "multiline"})]
 
@@ -102,6 +101,7 @@ class ModelSpec(Section):
         json_schema_extra={"position": 7},
     )
     script: Text = Field(
+        title="Model script",
         default="",
         description="This network's own model script commands, with unscoped layer names.",
         json_schema_extra={"position": 8},
@@ -197,6 +197,7 @@ class CompileSpec(Section):
         json_schema_extra={"position": 2},
     )
     attempts: list[Text] = Field(
+        title="Further attempts",
         default=[],
         max_length=8,
         description="What to try next, in this order, while the network does not fit a single context: compile "
@@ -233,12 +234,14 @@ class GatesSpec(Section):
     """What a build must reach to become the latest under its name."""
 
     min_snr_db: float = Field(
+        title="Min SNR (dB)",
         default=0.0,
         ge=0,
         description="Of every output, quantized against float, in dB. 0: not gated.",
         json_schema_extra={"position": 0},
     )
     max_accuracy_drop: float = Field(
+        title="Max accuracy drop (%)",
         default=100.0,
         ge=0,
         le=100,
@@ -247,6 +250,7 @@ class GatesSpec(Section):
         json_schema_extra={"position": 1},
     )
     min_fps: float = Field(
+        title="Min FPS",
         default=0.0,
         ge=0,
         description="At batch size 1, measured on a device; an emulator's figure never counts. 0: not gated.",
@@ -263,20 +267,58 @@ class BuildSpec(Section):
         description="Name of the build; its history and its latest HEF are kept under it.",
         json_schema_extra={"position": 0},
     )
-    models: list[ModelSpec] = Field(min_length=2, max_length=8, json_schema_extra={"position": 1})
-    calibration: CalibrationSpec = Field(json_schema_extra={"position": 2})
-    evaluation: EvaluationSpec = Field(default=EvaluationSpec(), json_schema_extra={"position": 3})
-    hw_arch: HwArch = Field(default="hailo8", description="The chip to compile for.", json_schema_extra={"position": 4})
-    quantization: QuantizationSpec = Field(default=QuantizationSpec(), json_schema_extra={"position": 5})
-    compile: CompileSpec = Field(default=CompileSpec(), json_schema_extra={"position": 6})
-    benchmark: BenchmarkSpec = Field(default=BenchmarkSpec(), json_schema_extra={"position": 7})
-    gates: GatesSpec = Field(default=GatesSpec(), json_schema_extra={"position": 8})
+    models: list[ModelSpec] = Field(
+        min_length=2,
+        max_length=8,
+        description="Two to eight networks that look at the same image.",
+        json_schema_extra={"position": 1},
+    )
+    calibration: CalibrationSpec = Field(
+        title="Calibration",
+        description="The images that quantization learns its ranges from.",
+        json_schema_extra={"position": 2},
+    )
+    evaluation: EvaluationSpec = Field(
+        title="Evaluation",
+        default=EvaluationSpec(),
+        description="The images on which the quantized networks are compared with the float ones.",
+        json_schema_extra={"position": 3},
+    )
+    hw_arch: HwArch = Field(
+        title="Chip", default="hailo8", description="The chip to compile for.", json_schema_extra={"position": 4}
+    )
+    quantization: QuantizationSpec = Field(
+        title="Quantization",
+        default=QuantizationSpec(),
+        description="How the joined network is quantized.",
+        json_schema_extra={"position": 5},
+    )
+    compile: CompileSpec = Field(
+        title="Compilation",
+        default=CompileSpec(),
+        description="What the compiler may do.",
+        json_schema_extra={"position": 6},
+    )
+    benchmark: BenchmarkSpec = Field(
+        title="Benchmark",
+        default=BenchmarkSpec(),
+        description="How the HEF is measured.",
+        json_schema_extra={"position": 7},
+    )
+    gates: GatesSpec = Field(
+        title="Gates",
+        default=GatesSpec(),
+        description="What a build must reach to become the latest under its name.",
+        json_schema_extra={"position": 8},
+    )
     script: Text = Field(
+        title="Joint model script",
         default="",
         description="Model script commands for the joined network, with scoped layer names.",
         json_schema_extra={"position": 9},
     )
     dfc_python: str = Field(
+        title="Interpreter of the DFC",
         default="",
         description="Python interpreter in which the Dataflow Compiler is installed. Empty: HEFJOIN_DFC_PYTHON.",
         json_schema_extra={"position": 10},
@@ -360,49 +402,6 @@ def validate_spec(raw: Any, where: str = "the spec") -> BuildSpec:
     return spec
 
 
-def load_spec(path: Path) -> BuildSpec:
-    """Read a spec from a YAML or JSON file; paths in it are taken relative to the file.
-
-    Raises:
-        SpecError: The file is missing, is not YAML, or has wrong fields; all of them are listed.
-    """
-    import yaml
-
-    try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise SpecError(
-            [Problem("", "no such file; `hefjoin example resnet-pair` writes one to start from")], str(path)
-        ) from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise SpecError([Problem("", f"cannot be read: {error}")], str(path)) from error
-    except yaml.YAMLError as error:
-        raise SpecError([Problem("", f"is not YAML: {' '.join(str(error).split())}")], str(path)) from error
-    return resolve_paths(validate_spec(raw, str(path)), path.resolve().parent)
-
-
-def resolve_paths(spec: BuildSpec, folder: Path) -> BuildSpec:
-    """Return the spec with its relative paths made absolute, seen from `folder`."""
-
-    def absolute(source: str) -> str:
-        return source if not source or "://" in source or "\n" in source else str(folder / Path(source).expanduser())
-
-    def referring(script: str) -> str:
-        return _FILE_ARGUMENT.sub(lambda found: f"{found[1]}{absolute(found[2])}{found[3]}", script)
-
-    return spec.model_copy(
-        update={
-            "models": [
-                m.model_copy(update={"source": absolute(m.source), "script": referring(m.script)}) for m in spec.models
-            ],
-            "script": referring(spec.script),
-            "dfc_python": absolute(spec.dfc_python) if "/" in spec.dfc_python else spec.dfc_python,
-            "calibration": spec.calibration.model_copy(update={"source": absolute(spec.calibration.source)}),
-            "evaluation": spec.evaluation.model_copy(update={"source": absolute(spec.evaluation.source)}),
-        }
-    )
-
-
 def _field_problem(detail: Any) -> Problem | None:
     location = detail["loc"]
     path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location).lstrip(".")
@@ -417,12 +416,19 @@ def _field_problem(detail: Any) -> Problem | None:
     if kind == "missing":
         return Problem(path, "is required")
     if kind == "string_pattern_mismatch" and detail["ctx"]["pattern"] == METRIC_PATTERN:
-        return Problem(path, f"{detail['input']!r} is no metric; there are {METRICS}")
+        return Problem(path, f"{_shown(detail['input'])} is no metric; there are {METRICS}")
     if kind == "string_pattern_mismatch":
-        return Problem(path, f"{detail['input']!r} does not match {detail['ctx']['pattern']}")
+        return Problem(path, f"{_shown(detail['input'])} does not match {detail['ctx']['pattern']}")
     message = detail["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
-    given = detail["input"]
-    return Problem(path, f"should be {message}, is {given!r}" if message != detail["msg"] else message)
+    given = _shown(detail["input"])
+    return Problem(path, f"should be {message}, is {given}" if message != detail["msg"] else message)
+
+
+def _shown(value: Any) -> str:
+    """Return a value as Python writes it, what is long in it cut."""
+    short = reprlib.Repr()
+    short.maxlevel, short.maxstring, short.maxother = 2, SHOWN, SHOWN
+    return short.repr(value)
 
 
 def _fields_at(location: Sequence[str | int]) -> list[str]:

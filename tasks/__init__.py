@@ -10,6 +10,7 @@ from tasks.join import join
 from tasks.parse import parse
 from tasks.publish import publish
 from tasks.quantize import quantize
+from tasks.read import read
 from tasks.repair import repair
 from tasks.score import score
 
@@ -24,6 +25,7 @@ __all__ = [
     "parse",
     "publish",
     "quantize",
+    "read",
     "repair",
     "score",
 ]

@@ -81,7 +81,9 @@ def workplace(site: Site, on_progress: Callable[[Progress], None] | None = None)
 
 def run_stage(stage: Stage[ResultT], site: Site) -> State[Outcome[ResultT]]:
     """Perform a stage; the state is named `Reused` where nothing had to be done."""
-    outcome: Outcome[ResultT] = perform(stage, workplace(site, ProgressReport(stage.title)))
+    progress = ProgressReport(stage.title)
+    outcome: Outcome[ResultT] = perform(stage, workplace(site, progress))
+    progress.end()
     if outcome.run.is_reused:
         return Completed(name="Reused", message=outcome.run.reason, data=outcome)
     return Completed(message=outcome.run.reason, data=outcome)
@@ -104,7 +106,14 @@ class ProgressReport:
         if now - self.last < PROGRESS_SECONDS or TaskRunContext.get() is None:
             return
         self.last = now
-        percent = 100.0 * progress.done / max(progress.total, 1)
+        self._show(100.0 * progress.done / max(progress.total, 1))
+
+    def end(self) -> None:
+        """Say that all is done, where something was said before."""
+        if self.artifact is not None:
+            self._show(100.0)
+
+    def _show(self, percent: float) -> None:
         from prefect.artifacts import create_progress_artifact, update_progress_artifact
 
         if self.artifact is None:

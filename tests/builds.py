@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -212,7 +213,7 @@ def _network(model: str, layers: Sequence[LayerView], output_shape: tuple[int, .
 
 def _deployment(joined: Network, models: Sequence[str]) -> Deployment:
     (image,) = joined.inputs
-    streams = [("", image, 1.0, 0.0), *zip(models, joined.outputs, (0.05, 0.1), (90.0, 128.0), strict=True)]
+    streams = [("", image, 1.0, 0.0), *zip(models, joined.outputs, cycle((0.05, 0.1)), cycle((90.0, 128.0)))]
     made = [
         HefStream(
             name=tensor.layer,

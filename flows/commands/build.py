@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @command
-@click.argument("specs", metavar="SPEC...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("specs", metavar="SPEC...", nargs=-1, required=True)
 @store_option
 @click.option("--sdk", type=click.Choice(["auto", "dfc", "emulator"]), default="auto", show_default=True,
               help="Compiler; auto: the DFC where HEFJOIN_DFC_PYTHON names one, else the emulator.")  # fmt: skip
@@ -27,19 +27,19 @@ if TYPE_CHECKING:
               help="Where HEF, report and manifest are laid, in a folder of the build's name.")  # fmt: skip
 @click.option("--force", is_flag=True, help="Build every stage anew, though nothing changed.")
 @click.option("--json", "as_json", is_flag=True, help="Manifest to standard output, all else to standard error.")
-def build(debug: bool, specs: tuple[Path, ...], store: str, sdk: Any, out: Path, force: bool, as_json: bool) -> None:
-    """Run the flow join-and-compile on one or more specs."""
+def build(debug: bool, specs: tuple[str, ...], store: str, sdk: Any, out: Path, force: bool, as_json: bool) -> None:
+    """Run the flow join-and-compile on one or more specs: files, or objects as s3://bucket/key."""
     from flows.embedded import prefect_api
     from flows.views.console import Console
     from hefjoin.builds.rows import latest
     from hefjoin.errors import DeviceError, InputError
     from hefjoin.folders import cache_folder
     from hefjoin.sdk.toolchain import resolve
-    from hefjoin.spec import load_spec
+    from hefjoin.spec_file import read_spec
     from hefjoin.stages.preflight import preflight
     from hefjoin.stores import open_store
 
-    loaded = [load_spec(path) for path in specs]
+    loaded = [read_spec(uri) for uri in specs]
     if out.exists() and not out.is_dir():
         raise InputError(f"--out {out} is a file; a folder is wanted")
     for spec in loaded:

@@ -26,8 +26,6 @@ from hefjoin.scores import ModelScores
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
-COLORS = ("#0b62a8", "#c4500c", "#00795a", "#9c3f86", "#7a6200", "#4c5bb0", "#a03040", "#3f6f78")
-"""One a model, in the order of the spec; told apart by the colour-blind, dark enough for white text on them."""
 MOST_SCATTERS = 12
 MOST_MAPS = 4
 FRAMES_TO_CHOOSE_FROM = 64
@@ -80,7 +78,7 @@ class MapFrame:
 
 def render_page(manifest: Manifest, outputs: Path, frames: Path) -> str:
     """Return the page; see `hefjoin.report.render`."""
-    colors = {model.name: COLORS[index] for index, model in enumerate(manifest.spec.models)}
+    colors = plots.colors_of(manifest)
     with np.load(outputs) as arrays:
         pictures = _pictures(manifest, colors, arrays, frames)
     return _template().render(
@@ -124,7 +122,8 @@ def _template() -> Template:
     environment.filters |= {
         "db": words.db_text,
         "duration": words.duration_text,
-        "figure": _figure,
+        "figure": figure,
+        "machine": words.machine_text,
         "metric": words.metric_text,
         "minus": words.minus,
         "moment": words.moment_text,
@@ -151,12 +150,12 @@ def _template() -> Template:
     return environment.get_template("page.html.j2")
 
 
-def _figure(text: str) -> Markup:
+def figure(text: str) -> Markup:
     """Return a text whose last bracket, the source, is set as a label."""
-    figure, bracket, source = text.rpartition(" (")
+    value, bracket, source = text.rpartition(" (")
     if not bracket or not source.endswith(")"):
         return Markup("{}").format(text)
-    return Markup('{} <span class="source">{}</span>').format(figure, source[:-1])
+    return Markup('{} <span class="source">{}</span>').format(value, source[:-1])
 
 
 def _key_figures(manifest: Manifest) -> list[tuple[str, str]]:

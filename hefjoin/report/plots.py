@@ -27,14 +27,19 @@ from hefjoin.results.quantized import LayerNoise, OutputAccuracy
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+    from hefjoin.manifest import Manifest
+
 Array = np.ndarray[Any, np.dtype[Any]]
 
 POINTS = 5000
 TITLE = 44
 """Characters that fit above a plot."""
+COLORS = ("#0b62a8", "#c4500c", "#00795a", "#9c3f86", "#7a6200", "#4c5bb0", "#a03040", "#3f6f78")
+"""One a model, in the order of the spec; told apart by the colour-blind, dark enough for white text on them."""
 INK, FAINT, GRID = "#1d2733", "#5b6875", "#dfe4ea"
 OWN_NOISE = "#c3ccd6"
 WORST_MARKS = ("v", "s", "D", "^", "P")
+MOST_BARS = 24
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "text.parse_math": False,
@@ -58,6 +63,11 @@ BELOW: dict[str, Any] = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.2)}
 """Place of a legend: under the axes."""
 _ONE_AT_A_TIME = threading.Lock()
 """matplotlib's settings belong to the process; two builds may end at once."""
+
+
+def colors_of(manifest: Manifest) -> dict[str, str]:
+    """Return the colour of each model."""
+    return {model.name: COLORS[index] for index, model in enumerate(manifest.spec.models)}
 
 
 def plot_layer_noise(
@@ -105,6 +115,61 @@ def plot_layer_noise(
         axes.set_ylabel(f"SNR (dB, {source})")
         axes.locator_params(integer=True, nbins=6)
         axes.legend(**BELOW, alignment="left")
+    return page[0]
+
+
+def plot_snr(manifest: Manifest, colors: Mapping[str, str]) -> Markup:
+    """Return the SNR of every judged output as bars, of more than `MOST_BARS` the worst, and the gate if there is one.
+
+    Args:
+        manifest: The build; at least one of its outputs was judged.
+        colors: A colour for each model.
+    """
+    outputs = [(each.model, output) for each in manifest.quantized.accuracy for output in each.outputs]
+    worst = {output.layer for _, output in sorted(outputs, key=lambda each: each[1].snr_db)[:MOST_BARS]}
+    shown = [(model, output) for model, output in outputs if output.layer in worst]
+    source, floor = manifest.quality_source, manifest.spec.gates.min_snr_db
+    with _axes(7, 1.0 + 0.3 * len(shown), f"SNR of the outputs, in dB ({source})") as (axes, page):
+        ends = [max(0.0, min(output.snr_db, words.EXACT_DB)) for _, output in shown]
+        bars = axes.barh(range(len(shown)), ends, height=0.62, color=[colors[model] for model, _ in shown])
+        axes.bar_label(bars, [words.db_text(output.snr_db) for _, output in shown], padding=4, fontsize=8.5)
+        names = [words.shortened(f"{model}: {words.layer_text(output.layer)}", TITLE) for model, output in shown]
+        axes.set_yticks(range(len(shown)), names)
+        axes.set(xlim=(0, 1.18 * max([*ends, floor, 1.0])), xlabel=f"SNR, quantized against float (dB, {source})")
+        if floor:
+            axes.axvline(
+                floor, color=INK, linewidth=1.2, linestyle="--", label=f"gate: at least {words.db_text(floor)}"
+            )
+            axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0))
+        axes.invert_yaxis()
+        axes.grid(axis="y", visible=False)
+    return page[0]
+
+
+def plot_history(points: Sequence[tuple[str, float, str]], what: str) -> Markup:
+    """Return the throughput of the builds of a name, the newest last and filled.
+
+    Args:
+        points: (moment as ISO 8601, FPS, source) of each build, at least one.
+        what: What was measured: `throughput at batch 1`.
+    """
+    sources = list(dict.fromkeys(source for _, _, source in points))
+    with _axes(7, 2.9, f"{what} of the last builds, in frames per second ({', '.join(sources)})") as (axes, page):
+        for source, mark, color in zip(sources, WORST_MARKS, COLORS, strict=False):
+            places = [place for place, point in enumerate(points) if point[2] == source]
+            values = [points[place][1] for place in places]
+            axes.plot(places, values, mark, color=color, linestyle="-", linewidth=1.2, mfc="white", label=source)
+            if places[-1] == len(points) - 1:
+                axes.plot(places[-1:], values[-1:], mark, color=color)
+                axes.annotate(words.rate_text(values[-1]), (places[-1], values[-1]), (0, 8),
+                              textcoords="offset points", ha="center", fontsize=8.5)  # fmt: skip
+        every = math.ceil(len(points) / 7)
+        ticks = range((len(points) - 1) % every, len(points), every)
+        axes.set_xticks(ticks, [words.moment_text(points[place][0])[5:16] for place in ticks])
+        axes.set(xlim=(-0.5, len(points) - 0.5), ylim=(0, 1.2 * max(value for _, value, _ in points)))
+        axes.set(xlabel="build, by its time (UTC)", ylabel=f"FPS ({', '.join(sources)})", title=what)
+        if len(sources) > 1:
+            axes.legend(**BELOW, ncols=len(sources))
     return page[0]
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import astuple, dataclass
 from typing import TYPE_CHECKING
 
 from hefjoin.report import words
+from hefjoin.report.markdown import escaped, table
 
 if TYPE_CHECKING:
     from hefjoin.manifest import Gate, Manifest, StageRun
@@ -100,22 +100,29 @@ def _score_row(manifest: Manifest, scores: ModelScores, stage: AccuracyStage) ->
 
 def figure_rows(manifest: Manifest) -> list[tuple[str, str]]:
     """Return what is true of the joined network as a whole: (label, figure with its source)."""
+    by = [("Measured by", words.machine_text(manifest.measured_by.machine))] if manifest.measured_by else []
     return [
         ("Contexts", words.contexts_text(manifest.compiled)),
         ("Throughput", words.fps_text(manifest.measured)),
+        *by,
         ("Throughput expected on the chip", words.fps_forecast_text(manifest.forecast)),
+    ]
+
+
+def failed_gates(manifest: Manifest) -> list[str]:
+    """Return each gate that failed, with what was wanted and what was found."""
+    return [
+        f"{gate.name} wanted {gate.wanted}, found {words.gate_found_text(manifest, gate)}"
+        for gate in _gates(manifest, "failed")
     ]
 
 
 def verdict_text(manifest: Manifest) -> str:
     """Return whether the build became the latest of its name, and which gates say so."""
-    failed, skipped = _gates(manifest, "failed"), [gate.name for gate in _gates(manifest, "not evaluated")]
+    skipped = [gate.name for gate in _gates(manifest, "not evaluated")]
     also = f"; {', '.join(skipped)} not evaluated" if skipped else ""
-    if failed:
-        reasons = "; ".join(
-            f"{gate.name} wanted {gate.wanted}, found {words.gate_found_text(manifest, gate)}" for gate in failed
-        )
-        return f"Not promoted: {reasons}{also}"
+    if failed := failed_gates(manifest):
+        return f"Not promoted: {'; '.join(failed)}{also}"
     passed = len(_gates(manifest, "passed"))
     text = f"Promoted: {words.plural(passed, 'gate')} passed" if passed else "Promoted: no gate stood in the way"
     return text + also
@@ -155,45 +162,35 @@ def stage_note(run: StageRun) -> str:
     return run.reason if run.reason.startswith(how) else f"{how}: {run.reason}"
 
 
-def summary_markdown(manifest: Manifest, report_uri: str = "") -> str:
+def summary_markdown(manifest: Manifest, graph: str = "", snr: str = "", history: str = "", files: str = "") -> str:
     """Return the build as markdown for the Prefect UI.
 
     Args:
         manifest: The build.
-        report_uri: Where the page lies, to link to; empty: no link.
+        graph: Picture of the joined network, as markdown; empty: left out.
+        snr: Picture of the outputs' SNR.
+        history: Picture of the last builds.
+        files: Where report, HEF and manifest are.
     """
-    parts = [f"## {_escaped(manifest.spec.name)}", f"**{_escaped(verdict_text(manifest))}**"]
+    parts = [f"## {escaped(manifest.spec.name)}", f"**{escaped(verdict_text(manifest))}**"]
     if manifest.sdk.provider == "emulator":
         parts.append(f"> {EMULATOR_NOTICE}")
-    parts.append(_table(HEADINGS, (astuple(row) for row in summary_rows(manifest))))
+    parts += [files, table(HEADINGS, (astuple(row) for row in summary_rows(manifest)))]
     if rows := score_rows(manifest):
-        parts.append(_table(SCORE_HEADINGS, (astuple(row) for row in rows)))
-    parts.append(_table(("Joined network", "Figure"), figure_rows(manifest)))
+        parts.append(table(SCORE_HEADINGS, (astuple(row) for row in rows)))
+    parts += [snr, table(("Joined network", "Figure"), figure_rows(manifest)), history]
     if manifest.gates:
         gates = [
             (gate.name, gate.wanted, words.gate_found_text(manifest, gate), gate.verdict) for gate in manifest.gates
         ]
-        parts.append(_table(("Gate", "Wanted", "Found", "Verdict"), gates))
+        parts.append(table(("Gate", "Wanted", "Found", "Verdict"), gates))
     if manifest.repair and (repaired := words.repair_text(manifest.repair)):
-        parts.append(f"**Repair.** {_escaped(repaired)}")
-    parts.append(_escaped(words.fit_text(manifest.forecast.joined)))
+        parts.append(f"**Repair.** {escaped(repaired)}")
+    parts += [escaped(words.fit_text(manifest.forecast.joined)), graph]
     stages = [(run.title, words.duration_text(run.seconds), stage_note(run)) for run in manifest.stages]
-    parts.append(_table(("Stage", "Time to build", "Why"), stages))
-    if report_uri:
-        target = report_uri.replace("<", "%3C").replace(">", "%3E")
-        parts.append(f"[Open the report](<{target}>)")
-    return "\n\n".join(parts) + "\n"
+    parts.append(table(("Stage", "Time to build", "Why"), stages))
+    return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def _gates(manifest: Manifest, verdict: str) -> list[Gate]:
     return [gate for gate in manifest.gates if gate.verdict == verdict]
-
-
-def _table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [headings, ["---"] * len(headings), *([_escaped(cell) for cell in row] for row in rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def _escaped(text: str) -> str:
-    """Return text that markdown shows as it is, on one line."""
-    return re.sub(r"([\\`*|\[\]<>&])", r"\\\1", re.sub(r"[\r\n]+", " ", text))

@@ -14,6 +14,7 @@ from hefjoin.errors import InputError, Problem, SpecError, StoreError
 from hefjoin.formats import onnx_file, onnx_weights
 from hefjoin.results.sources import Fetched, FrameSource
 from hefjoin.sdk.log import Progress
+from hefjoin.service import source_refusal
 from hefjoin.sources import held
 from hefjoin.sources.bucket import Server, Version
 from hefjoin.sources.cache import Cache
@@ -130,12 +131,13 @@ class Located:
     """Where these lie; None where there are none."""
 
 
-def locate(spec: BuildSpec, *, with_entries: bool = True) -> Located:
+def locate(spec: BuildSpec, *, with_entries: bool = True, ask: Callable[..., Found | None] = find) -> Located:
     """Return where the sources lie.
 
     Args:
         spec: What to build.
         with_entries: Ask also for each entry of a list of objects in S3.
+        ask: What asks the server for a source; who locates many sources may remember some.
 
     Raises:
         SpecError: Sources that are not there; all are listed.
@@ -153,7 +155,7 @@ def _located(name: str, sources: Mapping[str, str], *, with_entries: bool) -> Lo
     try:
         server = Server(next(iter(afar.values())).split("\n")[0]) if afar else None
         for where, source in afar.items():
-            if server and (each := find(where, source, server, problems, with_entries=with_entries)):
+            if server and (each := ask(where, source, server, problems, with_entries=with_entries)):
                 found[where] = each
     except StoreError as error:
         failure = error
@@ -276,5 +278,13 @@ def _beside(path: Path, where: str, afar: Afar, problems: list[Problem]) -> list
         if len(problems) > known:
             return []
         afar.take(where, there, each.source)
+    elif files and (outside := [file for file in files if not _is_allowed(path.parent, file)]):
+        raise InputError(f"{', '.join(outside)} beside {path} leads out of its folder, by a link")
     onnx_weights.refuse_unless_whole(model, path)
     return files
+
+
+def _is_allowed(folder: Path, file: str) -> bool:
+    """Return whether a service may read a file that a model names, its links followed."""
+    found = (folder / file).resolve()
+    return found.is_relative_to(folder.resolve()) or not source_refusal(str(found))

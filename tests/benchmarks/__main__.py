@@ -31,6 +31,7 @@ GROUPS = (
     "throughput",
     "flow",
     "store",
+    "service",
 )
 WIDTH = 168
 

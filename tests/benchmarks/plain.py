@@ -16,7 +16,7 @@ def build(spec_path: str, store_uri: str) -> list[bool]:
     from hefjoin.builds.find import latest_build
     from hefjoin.manifest import Manifest
     from hefjoin.sdk.toolchain import resolve
-    from hefjoin.spec import load_spec
+    from hefjoin.spec_file import read_spec
     from hefjoin.stages.contract import Workplace
     from hefjoin.stages.fetch import fetch
     from hefjoin.stages.gates import judge
@@ -24,7 +24,7 @@ def build(spec_path: str, store_uri: str) -> list[bool]:
     from hefjoin.stores import open_store
 
     begun = time.monotonic()
-    spec, store, toolchain = load_spec(Path(spec_path)), open_store(store_uri), resolve("emulator")
+    spec, store, toolchain = read_spec(Path(spec_path)), open_store(store_uri), resolve("emulator")
     before = latest_build(store, toolchain.sdk.provider, spec.name)
     root = Path(os.environ["HEFJOIN_WORK"])
     place = Workplace(

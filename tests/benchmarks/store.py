@@ -55,18 +55,21 @@ def _server(folder: Path) -> Iterator[None]:
 
 
 def _transfers(folder: Path) -> list[Row]:
-    round_number = iter(range(2 * TRANSFER_ROUNDS))
+    """Send up and down, once before it counts: the server's first uploads make its volumes."""
+    round_number = iter(range(2 * (TRANSFER_ROUNDS + 1)))
 
     def side(function: object) -> Transfer:
         source = folder / f"source-{next(round_number)}"
         _write_random(source)
         copy = folder / "copy"
+        os.sync()  # what the other side left to write is not this one's
         called = call(function, folder, source=source, copy=copy)  # type: ignore[arg-type]
         source.unlink()
         copy.unlink()
         return Transfer(*called.value)
 
-    ours, plain = interleaved(TRANSFER_ROUNDS, lambda: side(by_store), lambda: side(by_boto3))
+    everything = interleaved(TRANSFER_ROUNDS + 1, lambda: side(by_store), lambda: side(by_boto3))
+    ours, plain = (found[1:] for found in everything)
     rows = []
     for what, figure in (("upload", "up_s"), ("download", "down_s")):
         mine, theirs = ([getattr(transfer, figure) for transfer in found] for found in (ours, plain))

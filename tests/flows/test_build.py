@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
 import pytest
 from jsonschema import Draft202012Validator
@@ -19,7 +20,7 @@ from hefjoin.builds.verify import verify
 from hefjoin.errors import JoinError
 from hefjoin.formats import hef as hef_file
 from hefjoin.manifest import Manifest
-from hefjoin.spec import load_spec
+from hefjoin.spec_file import read_spec
 from hefjoin.stores import open_store
 from tests.benchmarks import plain
 from tests.flows.runs import artifacts, task_runs
@@ -30,7 +31,8 @@ STAGES = [
     *("compile", "benchmark", "score"),
 ]
 RUNS = [
-    "fetch", "parse left", "parse right", "check tiny", "forecast tiny", "join tiny", "quantize joined_left_right",
+    "read spec", "fetch",
+    "parse left", "parse right", "check tiny", "forecast tiny", "join tiny", "quantize joined_left_right",
     "repair joined_left_right",
     "couple joined_left_right",
     "compile joined_left_right", "benchmark tiny", "score tiny", "publish tiny",
@@ -54,7 +56,7 @@ class Ran(NamedTuple):
 
 
 def build(folder: Path, tasks: int = len(RUNS)) -> Ran:
-    spec = load_spec(folder / "tiny.yaml")
+    spec = read_spec(folder / "tiny.yaml")
     state: Any = join_and_compile(spec, store=str(folder / "store"), sdk="emulator", return_state=True)
     run_id = state.state_details.flow_run_id
     return Ran(state.result(), task_runs(run_id, tasks), artifacts(run_id))
@@ -135,12 +137,13 @@ class TestFirst:
         assert {stream.name for stream in group.outputs} == set(first.build.manifest.joined.model_of_output)
         assert published.hef_name == "tiny.emulated.hef"
 
-    def test_a_summary_and_a_link_to_the_report_are_in_the_ui(self, first: Ran) -> None:
-        found = {artifact.key: artifact for artifact in first.artifacts if artifact.key}
-        assert found["build-tiny"].type == "markdown"
-        assert "left" in found["build-tiny"].data
-        assert "emulator" in found["build-tiny"].data
-        assert first.build.published.report.uri in found["report-tiny"].data
+    def test_a_summary_with_pictures_is_in_the_ui(self, first: Ran) -> None:
+        (summary,) = [artifact for artifact in first.artifacts if artifact.key]
+        assert (summary.key, summary.type) == ("build-tiny", "markdown")
+        assert summary.description == "Promoted: no gate stood in the way"
+        assert "emulator" in summary.data
+        assert summary.data.count("](data:image/svg+xml;base64,") == 3
+        assert urlsplit(first.build.published.report.uri).path in summary.data
 
     def test_nothing_is_left_in_the_work_folder(self, first: Ran, folder: Path) -> None:
         assert [path for path in (folder / "work").rglob("*") if path.is_file()] == []
@@ -148,8 +151,8 @@ class TestFirst:
 
 class TestSecond:
     def test_every_stage_is_reused_and_its_state_says_so(self, second: Ran) -> None:
-        stages = {name: state for name, state in second.states.items() if name != "fetch"}
-        assert sorted(stages) == sorted(name for name in RUNS if name != "fetch")
+        stages = {name: state for name, state in second.states.items() if name not in ("read spec", "fetch")}
+        assert sorted(stages) == sorted(RUNS[2:])
         assert set(stages.values()) == {"Reused"}
         assert second.runs["parse left"].state.message.startswith("same inputs as on ")
 
@@ -194,14 +197,19 @@ def test_models_that_may_not_share_an_input_stop_the_flow_at_once(tmp_path: Path
     monkeypatch.setenv("HEFJOIN_WORK", str(tmp_path / "work"))
     write_pair(tmp_path)
     write_model(tmp_path / "right.onnx", seed=1, classes=CLASSES["right"], size=24)
-    spec = load_spec(tmp_path / "tiny.yaml")
+    spec = read_spec(tmp_path / "tiny.yaml")
     state: Any = join_and_compile(spec, store=str(tmp_path / "store"), sdk="emulator", return_state=True)
     error = state.result(raise_on_failure=False)
     assert isinstance(error, JoinError)
     assert [row.what for row in error.disagreements] == ["input shape (height, width, channels)"]
-    runs = task_runs(state.state_details.flow_run_id, 4)
+    runs = task_runs(state.state_details.flow_run_id, 5)
     assert {name: run.state.name for name, run in runs.items()} == {
-        "fetch": "Completed", "parse left": "Completed", "parse right": "Completed", "check tiny": "Failed",
+        "read spec": "Completed", "fetch": "Completed",
+        "parse left": "Completed", "parse right": "Completed", "check tiny": "Failed",
     }  # fmt: skip
     assert runs["check tiny"].run_count == 1
+    assert state.message == error.message
+    (page,) = artifacts(state.state_details.flow_run_id)
+    assert page.key == "build-tiny"
+    assert "| input shape (height, width, channels) | 16 × 16 × 3 | 24 × 24 × 3 |" in page.data
     assert open_store(str(tmp_path / "store")).list_records("builds") == []

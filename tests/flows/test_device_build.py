@@ -12,7 +12,7 @@ from flows.build import join_and_compile
 from hefjoin.builds.find import Build
 from hefjoin.report import score_rows
 from hefjoin.sdk.toolchain import DFC_PYTHON
-from hefjoin.spec import load_spec
+from hefjoin.spec_file import read_spec
 from hefjoin.stores import open_store
 from tests import runtime
 from tests.fakes.dfc_environment import interpreter
@@ -38,7 +38,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def built(folder: Path) -> Build:
-    found: Build = join_and_compile(load_spec(folder / "tiny.yaml"), store=str(folder / "store"))
+    found: Build = join_and_compile(read_spec(folder / "tiny.yaml"), store=str(folder / "store"))
     return found
 
 
@@ -78,5 +78,5 @@ def test_nothing_falls_into_the_working_directory(built: Build, folder: Path) ->
 
 
 def test_the_measurement_is_reused_as_everything_else_is(built: Build, folder: Path) -> None:
-    again: Build = join_and_compile(load_spec(folder / "tiny.yaml"), store=str(folder / "store"))
+    again: Build = join_and_compile(read_spec(folder / "tiny.yaml"), store=str(folder / "store"))
     assert again.manifest.build_id == built.manifest.build_id

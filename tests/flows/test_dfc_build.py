@@ -14,7 +14,7 @@ from hefjoin.errors import JoinError
 from hefjoin.formats import hef as hef_file
 from hefjoin.manifest import Manifest
 from hefjoin.sdk.toolchain import DFC_PYTHON, Choice
-from hefjoin.spec import load_spec
+from hefjoin.spec_file import read_spec
 from hefjoin.stores import open_store
 from tests.fakes.dfc_environment import interpreter
 from tests.tiny import CLASSES, pair, write_pair
@@ -24,7 +24,7 @@ STORE = "store"
 
 
 def build(folder: Path, sdk: Choice = "auto") -> Build:
-    found: Build = join_and_compile(load_spec(folder / "tiny.yaml"), store=str(folder / STORE), sdk=sdk)
+    found: Build = join_and_compile(read_spec(folder / "tiny.yaml"), store=str(folder / STORE), sdk=sdk)
     return found
 
 

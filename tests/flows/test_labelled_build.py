@@ -19,7 +19,7 @@ from hefjoin.errors import CalibrationError
 from hefjoin.manifest import Manifest
 from hefjoin.scores import ModelScores
 from hefjoin.sdk.toolchain import DFC_PYTHON
-from hefjoin.spec import load_spec
+from hefjoin.spec_file import read_spec
 from hefjoin.stores import open_store
 from tests.fakes.dfc_environment import interpreter
 from tests.tiny import SIZE, images, pair, write_model
@@ -65,7 +65,7 @@ def write(folder: Path, *metrics: str, name: str = "tiny", **changes: Any) -> Pa
 
 
 def build(path: Path, folder: Path, sdk: Any = "emulator") -> Build:
-    found: Build = join_and_compile(load_spec(path), store=str(folder / "store"), sdk=sdk)
+    found: Build = join_and_compile(read_spec(path), store=str(folder / "store"), sdk=sdk)
     return found
 
 

@@ -18,7 +18,7 @@ from hefjoin.errors import FitError, SpecError, ToolchainError
 from hefjoin.results.compiled import Attempt
 from hefjoin.sdk.process import DEADLINES_S
 from hefjoin.sdk.toolchain import DFC_PYTHON, resolve
-from hefjoin.spec import load_spec
+from hefjoin.spec_file import read_spec
 from hefjoin.stages.compile import REPLAY, Compile
 from hefjoin.stages.contract import Workplace, perform
 from hefjoin.stages.ladder import AS_DECLARED
@@ -48,7 +48,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 def build(folder: Path) -> Build:
-    return join_and_compile(load_spec(folder / "tiny.yaml"), store=str(folder / "store"), sdk="dfc")
+    return join_and_compile(read_spec(folder / "tiny.yaml"), store=str(folder / "store"), sdk="dfc")
 
 
 @pytest.fixture(scope="module")

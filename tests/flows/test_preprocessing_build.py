@@ -15,7 +15,7 @@ import pytest
 from flows.build import join_and_compile
 from hefjoin.builds.find import Build
 from hefjoin.sdk.toolchain import DFC_PYTHON
-from hefjoin.spec import load_spec
+from hefjoin.spec_file import read_spec
 from hefjoin.stages.join import TOLERANCE
 from hefjoin.stores import open_store
 from tests.fakes.dfc_environment import interpreter
@@ -43,7 +43,7 @@ def built(folder: Path, request: pytest.FixtureRequest) -> Build:
         patch.setenv("HEFJOIN_WORK", str(folder / "work"))
         if request.param == "dfc":
             patch.setenv(DFC_PYTHON, str(interpreter(folder / "venv")))
-        found: Build = join_and_compile(load_spec(folder / "tiny.yaml"), store=str(folder / "store"), sdk=request.param)
+        found: Build = join_and_compile(read_spec(folder / "tiny.yaml"), store=str(folder / "store"), sdk=request.param)
     return found
 
 

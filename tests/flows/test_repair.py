@@ -16,7 +16,8 @@ from hefjoin.emulator import ClientRunner, InferenceContext
 from hefjoin.formats import hef as hef_file
 from hefjoin.results.quantized import Coupled, Quantized, Repair, Repaired, RepairRound
 from hefjoin.sdk.toolchain import DFC_PYTHON, resolve
-from hefjoin.spec import BuildSpec, load_spec, validate_spec
+from hefjoin.spec import BuildSpec, validate_spec
+from hefjoin.spec_file import read_spec
 from hefjoin.stages.candidates import Candidates
 from hefjoin.stages.contract import Workplace, perform
 from hefjoin.stages.couple import Couple
@@ -32,7 +33,7 @@ FOUR_BITS = {"precision": "a8_w4"}
 def build(folder: Path, sdk: Any, floor_db: float) -> Build:
     spec = pair(gates={"min_snr_db": floor_db}, quantization=FOUR_BITS)
     (folder / "tiny.yaml").write_text(yaml.safe_dump(spec), encoding="utf-8")
-    found: Build = join_and_compile(load_spec(folder / "tiny.yaml"), store=str(folder / "store"), sdk=sdk)
+    found: Build = join_and_compile(read_spec(folder / "tiny.yaml"), store=str(folder / "store"), sdk=sdk)
     return found
 
 

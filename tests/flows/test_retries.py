@@ -29,7 +29,7 @@ from hefjoin.errors import (
 )
 from hefjoin.results.sources import Sdk
 from hefjoin.sdk.toolchain import Toolchain
-from hefjoin.spec import load_spec
+from hefjoin.spec_file import read_spec
 from hefjoin.stores import open_store
 from tasks import fetch
 from tasks.site import STAGE_TASK, Site
@@ -146,7 +146,7 @@ def busy(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Busy]]:
 def test_a_store_that_is_busy_is_asked_again_up_to_three_times(
     busy: type[Busy], tmp_path: Path, refusals: int, attempts: int, is_saved: bool
 ) -> None:
-    spec = load_spec(write_pair(tmp_path))
+    spec = read_spec(write_pair(tmp_path))
     toolchain = Toolchain(sdk=Sdk(provider="emulator", version="1"), python=sys.executable)
     site = Site(store=f"s3://models/{refusals}", work=str(tmp_path), toolchain=toolchain)
 

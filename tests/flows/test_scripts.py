@@ -14,7 +14,7 @@ from flows.build import join_and_compile
 from hefjoin.builds.find import Build
 from hefjoin.errors import SpecError
 from hefjoin.sdk.toolchain import DFC_PYTHON
-from hefjoin.spec import load_spec
+from hefjoin.spec_file import read_spec
 from hefjoin.stores import open_store
 from tests.fakes.dfc_environment import interpreter
 from tests.tiny import pair, write_pair
@@ -45,7 +45,7 @@ def build(folder: Path, *scripts: str, sdk: Any = "dfc", **changes: Any) -> Buil
     for model, own in zip(spec["models"], scripts, strict=True):
         model["script"] = own
     (folder / "tiny.yaml").write_text(yaml.safe_dump(spec), encoding="utf-8")
-    found: Build = join_and_compile(load_spec(folder / "tiny.yaml"), store=str(folder / "store"), sdk=sdk)
+    found: Build = join_and_compile(read_spec(folder / "tiny.yaml"), store=str(folder / "store"), sdk=sdk)
     return found
 
 
@@ -118,7 +118,7 @@ def test_another_content_of_the_file_is_another_quantization(built: Build, folde
 def test_mistakes_of_all_scripts_are_told_before_anything_is_joined(folder: Path) -> None:
     wrong = ("quantization_param(fc9, precision_mode=a16_w16)", 'nms_postprocess("absent.json", meta_arch=yolov8)')
     with pytest.raises(SpecError) as caught:
-        build(folder, *wrong, name="wrong", script="wrong(1)")
+        build(folder, *wrong, name="wrong", script="quantization_param(left/nope, precision_mode=a16_w16)")
     places = [path for path, _ in caught.value.problems]
     assert places == ["models[0].script:1:1", "models[1].script:1:1", "script:1:1"]
     assert "did you mean `fc1`?" in caught.value.problems[0].message

@@ -13,23 +13,29 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 ALLOWED = {
     "spec": {"errors"},
+    "spec_file": {"errors", "service", "sources", "spec", "stores"},
     "errors": set(),
     "sessions": set(),
     "folders": set(),
+    "service": {"errors"},
     "artifacts": set(),
     "formats": {"artifacts", "spec", "errors"},
     "forecast": {"artifacts", "errors", "formats"},
     "calibration": {"calibration_sources", "artifacts", "errors"},
     "calibration_sources": {"artifacts", "errors"},
-    "metrics": {"artifacts", "errors"},
+    "metrics": {"artifacts", "errors", "service"},
     "labels": {"artifacts", "calibration", "calibration_sources", "errors", "metrics", "spec"},
     "scores": {"artifacts", "metrics"},
     "results": {"artifacts", "spec", "errors", "calibration", "forecast", "scores"},
     "manifest": {"artifacts", "results", "scores", "spec"},
     "builds": {"artifacts", "errors", "manifest", "results", "scores", "spec", "stores"},
     "stores": {"artifacts", "errors"},
+    "catalogue": {
+        "artifacts", "builds", "calibration", "calibration_sources", "errors", "folders", "formats", "manifest",
+        "results", "sdk", "service", "sources", "spec", "spec_file", "stages", "stores",
+    },
     "housekeeping": {"artifacts", "folders", "sources"},
-    "sources": {"artifacts", "calibration_sources", "errors", "stores"},
+    "sources": {"artifacts", "calibration_sources", "errors", "service", "stores"},
     "compatibility": {"artifacts"},
     "sdk": {"artifacts", "compatibility", "errors", "results"},
     "doctor": {"artifacts", "compatibility", "devices", "sdk", "folders"},
@@ -41,7 +47,7 @@ ALLOWED = {
     "conformance": {"artifacts", "devices", "errors", "folders", "formats", "results", "sdk"},
     "stages": {
         "artifacts", "builds", "calibration", "compatibility", "devices", "errors", "forecast", "formats", "labels",
-        "manifest", "metrics", "report", "sources", "results", "scores", "sdk", "spec", "stores",
+        "manifest", "metrics", "report", "sources", "results", "scores", "sdk", "service", "spec", "stores",
     },
 }  # fmt: skip
 
@@ -82,9 +88,10 @@ def test_imports_inside_hefjoin_run_one_way(room: str) -> None:
 @pytest.mark.parametrize(
     ("folder", "forbidden"),
     [
-        ("hefjoin", ("prefect", "tasks", "flows", "hailo_sdk_client", "hailo_platform")),
-        ("tasks", ("flows", "hailo_sdk_client", "hailo_platform")),
-        ("flows", ("hailo_sdk_client", "hailo_platform", "hefjoin.emulator")),
+        ("hefjoin", ("prefect", "deployments", "tasks", "flows", "hailo_sdk_client", "hailo_platform")),
+        ("tasks", ("deployments", "flows", "hailo_sdk_client", "hailo_platform")),
+        ("flows", ("deployments", "hailo_sdk_client", "hailo_platform", "hefjoin.emulator")),
+        ("deployments", ("hailo_sdk_client", "hailo_platform", "hefjoin.emulator")),
     ],
 )
 def test_layers_import_downwards_only(folder: str, forbidden: tuple[str, ...]) -> None:
@@ -102,7 +109,7 @@ def test_layers_import_downwards_only(folder: str, forbidden: tuple[str, ...]) -
     [
         ("hefjoin", ["prefect", "onnx", "onnxruntime", "boto3", "numpy", "pydantic"]),
         ("flows.cli", ["prefect", "onnx", "onnxruntime", "boto3", "numpy", "pydantic", "rich"]),
-        ("hefjoin.spec", ["prefect", "onnx", "onnxruntime", "boto3", "numpy"]),
+        ("hefjoin.spec_file", ["prefect", "onnx", "onnxruntime", "boto3", "numpy"]),
         ("hefjoin.doctor", ["prefect", "onnx", "onnxruntime", "boto3", "hefjoin.emulator"]),
         ("hefjoin.stages.parse", ["prefect", "onnxruntime", "boto3", "hefjoin.emulator"]),
     ],

@@ -18,7 +18,7 @@ import pytest
 from hefjoin import examples
 from hefjoin.errors import InputError
 from hefjoin.examples import mnist, ocr, packaged, photos, resnet
-from hefjoin.spec import load_spec
+from hefjoin.spec_file import read_spec
 
 EXTRA = {
     "resnet-pair": ("scikit-image", "scikit-learn"),
@@ -71,7 +71,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
 def test_the_spec_is_valid_and_its_files_exist(name: str, written: Callable[[str], Path]) -> None:
     path = written(name)
     assert path.name == f"{name}.yaml"
-    spec = load_spec(path)
+    spec = read_spec(path)
     assert spec.name == name
     for model in spec.models:
         if model.source.startswith("package://"):
@@ -214,7 +214,7 @@ class TestMnist:
     def test_the_model_is_the_recorded_one_and_reaches_what_is_recorded(
         self, task: str, written: Callable[[str], Path]
     ) -> None:
-        spec = load_spec(written("mnist-pair"))
+        spec = read_spec(written("mnist-pair"))
         model = next(model for model in spec.models if model.name == task)
         recorded = MADE["models"][task]
         assert hashlib.sha256(Path(model.source).read_bytes()).hexdigest() == recorded["sha256"]
@@ -228,7 +228,7 @@ class TestMnist:
         assert accuracy_percent == pytest.approx(recorded["held_out_accuracy_percent"], abs=0.2)
 
     def test_the_spec_normalizes_as_the_training_did(self, written: Callable[[str], Path]) -> None:
-        for model in load_spec(written("mnist-pair")).models:
+        for model in read_spec(written("mnist-pair")).models:
             assert (model.mean, model.std) == ([mnist.MEAN], [mnist.STD])
 
 
@@ -241,7 +241,7 @@ class TestOcr:
         assert not np.array_equal(calibration, ocr.text_images(is_evaluation=True, seed=1))
 
     def test_both_detectors_find_text_on_the_printed_page(self, written: Callable[[str], Path]) -> None:
-        spec = load_spec(written("ocr-pair"))
+        spec = read_spec(written("ocr-pair"))
         page = ocr.text_images(is_evaluation=True, seed=4)[0, :, :, ::-1]
         for model in spec.models:
             package, file = model.source.removeprefix("package://").split("/", 1)

@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 
 from hefjoin.errors import SpecError
-from hefjoin.spec import load_spec
+from hefjoin.spec_file import read_spec
 from hefjoin.stages.preflight import preflight
 from tests.tiny import pair, write_pair
 
 
 def test_a_sound_spec_passes(tmp_path: Path) -> None:
-    preflight(load_spec(write_pair(tmp_path, pair(compile={"attempts": ["performance_param(fps=30)"]}))))
+    preflight(read_spec(write_pair(tmp_path, pair(compile={"attempts": ["performance_param(fps=30)"]}))))
 
 
 def test_what_is_missing_or_unreadable_is_told_together(tmp_path: Path) -> None:
@@ -23,7 +23,7 @@ def test_what_is_missing_or_unreadable_is_told_together(tmp_path: Path) -> None:
     path = write_pair(tmp_path, spec)
     (tmp_path / "right.onnx").unlink()
     with pytest.raises(SpecError) as caught:
-        preflight(load_spec(path))
+        preflight(read_spec(path))
     places = [problem.path for problem in caught.value.problems]
     for place in ("models[1].source", "models[0].metric", "models[0].script:", "script:1:1", "compile.attempts[0]"):
         assert any(found.startswith(place) for found in places), (place, places)
@@ -34,4 +34,4 @@ def test_a_folder_is_no_model(tmp_path: Path) -> None:
     (tmp_path / "right.onnx").unlink()
     (tmp_path / "right.onnx").mkdir()
     with pytest.raises(SpecError, match=r"models\[1\].source: .*is a folder"):
-        preflight(load_spec(path))
+        preflight(read_spec(path))
