@@ -11,10 +11,14 @@ import numpy as np
 
 from hefjoin.artifacts import Ref
 from hefjoin.calibration import Health
+from hefjoin.forecast.count import Work
+from hefjoin.forecast.demand import Demand
 from hefjoin.forecast.fit import forecast_fit
+from hefjoin.forecast.limits import default_limits
+from hefjoin.forecast.speed import FpsForecast
 from hefjoin.manifest import Gate, Machine, Manifest, StageRun
 from hefjoin.report import maps
-from hefjoin.results.checked import Forecast, FpsForecast, Frames, JoinCheck
+from hefjoin.results.checked import Forecast, Frames, JoinCheck
 from hefjoin.results.compiled import Attempt, ClusterUse, Compiled, Deployment, HefStream, Utilization
 from hefjoin.results.measured import BatchMeasurement, Measured, Range
 from hefjoin.results.networks import Equality, Joined, LayerView, Network, Tensor
@@ -33,6 +37,7 @@ from hefjoin.results.quantized import (
 from hefjoin.results.sources import Fetched, FrameSource, Sdk
 from hefjoin.scores import Difference, ModelScores, Scored, StageScore
 from hefjoin.spec import validate_spec
+from hefjoin.stages.forecast import compared, foresee
 
 MODELS = ("resnet_a", "resnet_b")
 
@@ -486,3 +491,15 @@ def write_arrays(manifest: Manifest, folder: Path, frames: int = 12) -> tuple[Pa
     ramp = np.linspace(0, 255, 224 * 224 * 3).reshape(1, 224, 224, 3)
     np.save(folder / "frames.npy", np.repeat(ramp, frames, axis=0).astype(np.uint8))
     return folder / "outputs.npz", folder / "frames.npy"
+
+
+def foretold_manifest() -> Manifest:
+    """A build that was foretold not to fit, and did in a compiler that says what it takes."""
+    works = tuple(Work(f"a/conv{index}", "conv", 90_000, 60_000_000, 1, 1000, 1000) for index in range(124))
+    demand = Demand(works, 224 * 224, 150_528, 1000)
+    use = Utilization(context="", clusters={}, total=ClusterUse(control=0.9, compute=0.5, memory=0.3))
+    compiled = make_manifest().compiled.model_copy(
+        update={"contexts": 1, "contexts_source": "hef", "utilization": (use,)}
+    )
+    forecast = foresee({"resnet_a": demand}, "hailo8", default_limits())
+    return make_manifest(forecast=forecast, compiled=compiled, compared=compared(forecast, compiled))

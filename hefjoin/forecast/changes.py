@@ -104,9 +104,9 @@ def _modest_rate(whole: Demand, fit: Fit, target_fps: float) -> Iterator[Change]
         whole,
         fit,
         rate,
-        what=f"aim for {rate} FPS, at which no layer needs a second controller",
+        what=f"aim for {rate} FPS, at which by this forecast no layer needs a second controller",
         how=f"compile.target_fps: {rate}",
-        loses=f"what is above {rate} FPS; how much it helps is in no published figure",
+        loses="speed above that; how much it helps is in no published figure",
     )
 
 
@@ -164,7 +164,7 @@ def _several_contexts(whole: Demand, fit: Fit, target_fps: float) -> Change:
     several = fit.model_copy(update={"probability_of_more_contexts": 1.0})
     found = speed(whole, several, target_fps)
     return Change(
-        what=f"{several.contexts} contexts, loaded one after the other for each batch",
+        what="several contexts, loaded one after the other for each batch",
         how="compile.single_context: false",
         loses="speed",
         outcome="needs no fit",

@@ -94,7 +94,7 @@ def fetch_models(name: str, models: Sequence[ModelSpec], put: Callable[[Path, st
         SpecError: As `fetch` does.
         StoreError: The same.
     """
-    located = _located(name, _model_sources(models), with_entries=True)
+    located = _located(name, _model_sources(models))
     afar = Afar(located, cache, None)
     try:
         paths = located.paths | afar.brought()
@@ -143,10 +143,12 @@ def locate(spec: BuildSpec, *, with_entries: bool = True, ask: Callable[..., Fou
         SpecError: Sources that are not there; all are listed.
         StoreError: S3 cannot be reached, and nothing else was wrong.
     """
-    return _located(f"the spec of {spec.name}", _sources(spec), with_entries=with_entries)
+    return _located(f"the spec of {spec.name}", _sources(spec), with_entries=with_entries, ask=ask)
 
 
-def _located(name: str, sources: Mapping[str, str], *, with_entries: bool) -> Located:
+def _located(
+    name: str, sources: Mapping[str, str], *, with_entries: bool = True, ask: Callable[..., Found | None] = find
+) -> Located:
     problems: list[Problem] = []
     paths = _on_this_machine(sources, problems)
     afar = {where: source for where, source in sources.items() if is_afar(source)}

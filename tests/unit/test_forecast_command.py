@@ -16,7 +16,7 @@ from hefjoin.forecast.demand import Demand
 from hefjoin.forecast.limits import default_limits
 from hefjoin.results.checked import Forecast
 from hefjoin.results.compiled import ClusterUse, Utilization
-from hefjoin.spec import load_spec
+from hefjoin.spec_file import read_spec
 from hefjoin.stages.forecast import ForecastStage, compared, foresee
 from tests import builds, tiny
 from tests.zoo.catalogue import NETWORKS
@@ -109,7 +109,7 @@ def test_files_of_one_name_are_told_apart(tmp_path: Path) -> None:
 
 
 def test_the_stage_of_a_build_reads_its_script_and_precision(tmp_path: Path) -> None:
-    spec = load_spec(tiny.write_pair(tmp_path, tiny.pair(compile={"performance_mode": True, "target_fps": 25})))
+    spec = read_spec(tiny.write_pair(tmp_path, tiny.pair(compile={"performance_mode": True, "target_fps": 25})))
     networks = builds.make_manifest().models
     stage = ForecastStage.of(spec, networks)
     assert (stage.limits.mode, stage.target_fps, stage.precision) == ("performance mode", 25.0, "a8_w8")

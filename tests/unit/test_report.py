@@ -24,6 +24,7 @@ from tests.builds import (
     device_manifest,
     difference,
     failed_manifest,
+    foretold_manifest,
     labelled_manifest,
     layers_of,
     make_manifest,
@@ -101,7 +102,10 @@ def rendered(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Callable[[],
     return render
 
 
-BUILDS = [make_manifest, device_manifest, failed_manifest, labelled_manifest, maps_manifest, repaired_manifest]
+BUILDS = [
+    *(make_manifest, device_manifest, failed_manifest, foretold_manifest, labelled_manifest, maps_manifest),
+    repaired_manifest,
+]
 every_build = pytest.mark.parametrize("make", BUILDS, ids=lambda make: make.__name__)
 
 
@@ -516,3 +520,14 @@ def test_page_says_why_there_is_no_figure(tmp_path: Path) -> None:
     assert "Not measured: no device" in page
     assert "no forecast: 0.02 GOP is outside the fit" in page
     assert dict(report.figure_rows(bare))["Throughput"] == "not measured"
+
+
+def test_the_forecast_is_told_with_its_changes_and_what_the_compiler_answered(
+    rendered: Callable[[Callable[[], Manifest]], str],
+) -> None:
+    page = parse(rendered(foretold_manifest))
+    cells = page.texts("td")
+    assert any(cell.startswith("does not fit, about 2") for cell in cells)
+    assert any(cell.startswith("compile in performance mode") for cell in cells)
+    place = cells.index("layer controllers")
+    assert cells[place + 1 : place + 3] == ["96.9 % forecast", "90.0 % compiler log"]
