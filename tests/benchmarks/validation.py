@@ -65,7 +65,7 @@ class Speed(NamedTuple):
         return f"{self.networks} networks, {FOLDS}, mean of {SPEED_DIVISIONS} divisions"
 
 
-SPEED_DIVISIONS = 3
+SPEED_DIVISIONS = 6
 
 
 class Validation:
