@@ -11,7 +11,7 @@ import numpy as np
 import psutil
 import pytest
 
-from tests.e2e.conftest import wait_for
+from tests.e2e.conftest import SECONDS, wait_for
 from tests.e2e.service import Service, pair_in
 from tests.tiny import images, write_model
 
@@ -20,8 +20,10 @@ MANY = 4096
 BAR_S = 120.0
 """Within which a death must be known."""
 CANCEL_BAR_S = 15.0
-FINISHED = ("parse left", "parse right", "check", "forecast", "join")
+FINISHED = ("parse left", "parse right", "check {name}", "forecast {name}", "join {name}")
 """What a build has done when it quantizes."""
+
+pytestmark = pytest.mark.timeout(900)
 
 
 class Build:
@@ -43,7 +45,7 @@ class Build:
             assert run["state"]["type"] not in ("FAILED", "CANCELLED", "COMPLETED"), self.service.logs(self.run)
             return next(iter(self.steps()), None)
 
-        step: psutil.Process = wait_for("step that quantizes", found)
+        step: psutil.Process = wait_for("step that quantizes", found, 2 * SECONDS)
         return step
 
     def steps(self) -> list[psutil.Process]:
@@ -66,7 +68,8 @@ class Build:
         where = {"flow_runs": {"id": {"any_": [self.run]}}}
         tasks = self.service.api.json("POST", "/task_runs/filter", json=where)
         last = {task["name"]: task["state"]["name"] for task in sorted(tasks, key=lambda task: task["created"])}
-        assert {name: last[name] for name in FINISHED} == dict.fromkeys(FINISHED, "Reused")
+        finished = [title.format(name=self.folder.name) for title in FINISHED]
+        assert {title: last[title] for title in finished} == dict.fromkeys(finished, "Reused")
         assert len(list((self.folder / "store" / "names").rglob("*.json"))) == 1
 
 
