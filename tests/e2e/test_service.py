@@ -27,7 +27,12 @@ def worker(service: Service) -> None:
 
 def test_a_run_by_the_api_builds_and_the_same_key_again_is_the_same_run(service: Service, worker: None) -> None:
     spec = pair_in(service.folder / "by-api", name="by-api")
-    parameters = {"spec": spec, "store": str(service.folder / "by-api" / "store"), "sdk": "emulator"}
+    parameters = {
+        "spec": spec,
+        "store": str(service.folder / "by-api" / "store"),
+        "sdk": "emulator",
+        "device": "inline",
+    }
     first, again = (service.post(BUILD, parameters, idempotency_key="one") for _ in range(2))
     assert (first.status_code, again.status_code) == (201, 200)
     assert first.json()["id"] == again.json()["id"]

@@ -114,7 +114,7 @@ def test_a_model_that_was_put_has_what_uses_it_rebuilt(service: Service) -> None
 def test_a_failed_gate_is_told(service: Service, told: tuple[str, list[dict[str, Any]]]) -> None:
     service.worker("builders")
     spec = pair_in(service.folder / "gate", name="gate", gates={"min_snr_db": 200})
-    run = service.wait(service.post_run(BUILD, {"spec": spec, "sdk": "emulator"}))
+    run = service.wait(service.post_run(BUILD, {"spec": spec, "sdk": "emulator", "device": "inline"}))
     assert run["state"]["type"] == "COMPLETED", service.logs(run["id"])
     body = wait_for("word of the gate", lambda: told[1])[0]
     assert body["event"] == "hefjoin.gate.failed"

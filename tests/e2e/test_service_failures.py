@@ -35,7 +35,9 @@ class Build:
         for seed, model in enumerate(("left", "right")):
             write_model(self.folder / f"{model}.onnx", seed, classes=4, size=64)
         np.save(self.folder / "images.npy", np.tile(images(64, size=64), (count // 64, 1, 1, 1)))
-        self.run = service.post_run(BUILD, {"spec": spec, "store": str(self.folder / "store"), "sdk": "emulator"})
+        self.run = service.post_run(
+            BUILD, {"spec": spec, "store": str(self.folder / "store"), "sdk": "emulator", "device": "inline"}
+        )
 
     def step(self) -> psutil.Process:
         """Return the step that quantizes, once it is at it."""

@@ -29,6 +29,7 @@ def test_fifty_runs_at_once_all_end_and_each_once(service: Service) -> None:
         "spec": pair_in(service.folder / "pair", name="pair"),
         "store": str(service.folder / "store"),
         "sdk": "emulator",
+        "device": "inline",
     }
     service.wait(service.post_run(BUILD, parameters))
     assert service.server is not None
