@@ -9,13 +9,22 @@ from typing import Any
 
 import pytest
 import yaml
-from tests.e2e.service import Service
+from tests.e2e.service import Service, serving
 
 from tests.e2e.conftest import SECONDS, wait_for
 from tests.tiny import CLASSES, pair, write_model, write_pair
 
 BUILD, REBUILD, FLEET = "join-and-compile/builders", "rebuild/nightly", "fleet/fleet"
 NAMES = ("first", "second")
+
+
+@pytest.fixture(scope="module")
+def service(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """A service whose catalogue and store are folders below its own."""
+    folder = tmp_path_factory.mktemp("catalogue")
+    places = {"HEFJOIN_CATALOGUE": str(folder / "catalogue"), "HEFJOIN_STORE": str(folder / "store")}
+    with serving(folder, home, **places) as found:
+        yield found
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -93,6 +102,29 @@ class TestRebuild:
         asked = [service.post_run(REBUILD, given) for _ in range(2)]
         assert {service.wait(run)["state"]["type"] for run in asked} == {"COMPLETED"}
         assert [run["name"] for run in service.runs(BUILD) if run["id"] not in before] == ["build first"]
+
+
+class TestPut:
+    def test_a_model_that_is_put_has_what_uses_it_built(self, service: Service, catalogue: Path) -> None:
+        model = write_model(service.folder / "trained.onnx", seed=12, classes=CLASSES["right"])
+        before = {run["id"] for run in [*service.runs(BUILD), *service.runs(REBUILD)]}
+        done = hefjoin(service, "put", str(model), str(catalogue / "second" / "right.onnx"))
+        assert done.returncode == 0, done.stderr
+        assert "told the Prefect server" in done.stderr
+
+        def rebuilds() -> list[dict[str, Any]]:
+            return [run for run in service.runs(REBUILD) if run["id"] not in before]
+
+        (rebuild,) = wait_for("rebuild by the event", rebuilds)
+        state = service.wait(rebuild["id"])["state"]
+        assert state["type"] == "COMPLETED", state
+        assert rebuild["parameters"]["uses"] == str(catalogue / "second" / "right.onnx")
+        assert [run["name"] for run in service.runs(BUILD) if run["id"] not in before] == ["build second"]
+
+    def test_the_same_again_is_told_to_nobody(self, service: Service, catalogue: Path) -> None:
+        done = hefjoin(service, "put", str(catalogue / "first" / "left.onnx"), str(catalogue / "first" / "left.onnx"))
+        assert "unchanged" in done.stdout
+        assert "told" not in done.stderr
 
 
 class TestFleet:
