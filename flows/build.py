@@ -16,6 +16,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from flows.form import Like, build_name, rename
 from flows.outcome import as_state
 from flows.provenance import code_sha256, machine, versions
+from flows.worker import end_with_worker
 from hefjoin.builds.find import Build, latest_build
 from hefjoin.errors import HefJoinError, combined
 from hefjoin.folders import STORE, work_folder
@@ -113,6 +114,7 @@ def join_and_compile_file(spec_file: str, store: str = STORE, sdk: Choice = "aut
 
 def _told(spec: Any, spec_file: str, store: str, sdk: Choice, force: bool) -> Any:
     """Build, and say in the run's last state what came of it, in the UI also why it failed; Prefect gives the build."""
+    end_with_worker()
     keep_to_the_point()
     name = ""
     try:

@@ -9,6 +9,7 @@ from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 
 from flows.together import Wanted, build_all, leave_page
+from flows.worker import end_with_worker
 from hefjoin.catalogue.listing import listed
 from hefjoin.catalogue.survey import read_all
 from hefjoin.folders import STORE
@@ -27,6 +28,7 @@ def fleet(specs: str, store: str = STORE, sdk: Choice = "auto", force: bool = Fa
         sdk: Which compiler: the DFC, the emulator, or auto: the DFC where one is configured.
         force: Build everything anew, though nothing changed.
     """
+    end_with_worker()
     place = open_store(store)
     entries = read_all(listed(specs))
     wanted = [Wanted(each.spec, each.uri, f"{flow_run.id}-{each.name}") for each in entries if each.spec]

@@ -10,6 +10,7 @@ from prefect import State, flow
 from prefect.states import Completed, Failed
 
 from flows.together import Wanted, build_all, leave_page
+from flows.worker import end_with_worker
 from hefjoin.catalogue.listing import specs_in
 from hefjoin.catalogue.survey import Entry, read_all, survey
 from hefjoin.folders import STORE
@@ -32,6 +33,7 @@ def rebuild(catalogue: str, store: str = STORE, sdk: Choice = "auto", uses: str 
         sdk: Which compiler: the DFC, the emulator, or auto: the DFC where one is configured.
         uses: Only specs that use this source, a path or an address. Empty: all.
     """
+    end_with_worker()
     since_s = time.time()
     place = open_store(store)
     entries = survey(read_all(specs_in(catalogue)), place, sdk, uses)

@@ -16,12 +16,12 @@ from statistics import median
 from typing import Any, NamedTuple
 
 import psutil
-from tests.e2e.service import Service, pair_in, serving
 
 from tests.benchmarks.flow import own_surroundings
 from tests.benchmarks.material import Material
 from tests.benchmarks.measure import ROOT, BrokenMeasurement, Row, call, interleaved, spread
 from tests.e2e.conftest import environment
+from tests.e2e.service import Service, pair_in, serving
 from tests.tiny import CLASSES, write_model
 
 BUILD, REBUILD = "join-and-compile/builders", "rebuild/nightly"
