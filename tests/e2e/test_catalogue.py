@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 import yaml
-from tests.e2e.service import Service, serving
 
 from tests.e2e.conftest import SECONDS, wait_for
+from tests.e2e.service import Service, serving
 from tests.tiny import CLASSES, pair, write_model, write_pair
 
 BUILD, REBUILD, FLEET = "join-and-compile/builders", "rebuild/nightly", "fleet/fleet"
