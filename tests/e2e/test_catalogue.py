@@ -17,6 +17,7 @@ from tests.tiny import CLASSES, pair, write_model, write_pair
 
 BUILD, REBUILD, FLEET = "join-and-compile/builders", "rebuild/nightly", "fleet/fleet"
 NAMES = ("first", "second")
+HERE = {"sdk": "emulator", "device": "inline"}
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +25,7 @@ def service(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Se
     """A service whose catalogue and store are folders below its own."""
     folder = tmp_path_factory.mktemp("catalogue")
     places = {"HEFJOIN_CATALOGUE": str(folder / "catalogue"), "HEFJOIN_STORE": str(folder / "store")}
-    with serving(folder, home, **places) as found:
+    with serving(folder, home, **places, HEFJOIN_DEVICE_WAIT_S="1") as found:
         yield found
 
 
@@ -70,7 +71,7 @@ def hefjoin(service: Service, *arguments: str) -> subprocess.CompletedProcess[st
 def rebuilt(service: Service, catalogue: Path) -> tuple[dict[str, Any], list[str]]:
     """Rebuild a catalogue; return the last state, and the names of the builds that were started."""
     before = {run["id"] for run in service.runs(BUILD)}
-    given = {"catalogue": str(catalogue), "store": store(service), "sdk": "emulator"}
+    given = {"catalogue": str(catalogue), "store": store(service), **HERE}
     state = service.wait(service.post_run(REBUILD, given))["state"]
     return state, sorted(run["name"] for run in service.runs(BUILD) if run["id"] not in before)
 
@@ -99,7 +100,7 @@ class TestRebuild:
     def test_two_at_once_start_one_build(self, service: Service, catalogue: Path) -> None:
         write_model(catalogue / "first" / "left.onnx", seed=11, classes=CLASSES["left"])
         before = {run["id"] for run in service.runs(BUILD)}
-        given = {"catalogue": str(catalogue), "store": store(service), "sdk": "emulator"}
+        given = {"catalogue": str(catalogue), "store": store(service), **HERE}
         asked = [service.post_run(REBUILD, given) for _ in range(2)]
         assert {service.wait(run)["state"]["type"] for run in asked} == {"COMPLETED"}
         assert [run["name"] for run in service.runs(BUILD) if run["id"] not in before] == ["build first"]
@@ -134,7 +135,7 @@ class TestFleet:
         lost = write_spec(folder, "lost")
         (folder / "lost" / "left.onnx").unlink()
         lines = f"{catalogue}\n{lost}\n"
-        run = service.wait(service.post_run(FLEET, {"specs": lines, "store": store(service), "sdk": "emulator"}))
+        run = service.wait(service.post_run(FLEET, {"specs": lines, "store": store(service), **HERE}))
         assert run["state"]["type"] == "FAILED"
         assert "2 builds of 3; 1 failed: lost" in run["state"]["message"].replace("\u202f", " ")
         (record,) = (service.folder / "store" / "pages" / "fleet").glob("*.json")
@@ -146,7 +147,7 @@ class TestFleet:
     def test_its_end_is_that_of_its_builds(self, service: Service) -> None:
         folder = service.folder / "slow"
         path = write_spec(folder, "slow", benchmark={"seconds": 600, "batch_sizes": [1]})
-        fleet = service.post_run(FLEET, {"specs": str(path), "store": store(service), "sdk": "emulator"})
+        fleet = service.post_run(FLEET, {"specs": str(path), "store": store(service), **HERE})
 
         def building() -> list[dict[str, Any]]:
             runs = [run for run in service.runs(BUILD) if run["name"] == "build slow"]
@@ -160,7 +161,7 @@ class TestFleet:
 
 class TestTrigger:
     def test_it_waits_and_ends_as_the_build_does(self, service: Service, catalogue: Path) -> None:
-        options = ("--store", store(service), "--sdk", "emulator", "--wait", "--key", "commit-1")
+        options = ("--sdk", "emulator", "--device", "inline", "--wait", "--key", "commit-1")
         done = hefjoin(service, "trigger", str(catalogue / "first.yaml"), *options)
         assert done.returncode == 0, done.stderr
         assert "first: build 2" in done.stdout
@@ -174,7 +175,18 @@ class TestTrigger:
     def test_a_failure_has_the_exit_code_of_its_kind(self, service: Service) -> None:
         lost = write_spec(service.folder / "trigger", "lost-too")
         (service.folder / "trigger" / "lost-too" / "left.onnx").unlink()
-        done = hefjoin(service, "trigger", str(lost), "--store", store(service), "--sdk", "emulator", "--wait")
+        done = hefjoin(
+            service,
+            "trigger",
+            str(lost),
+            "--store",
+            store(service),
+            "--sdk",
+            "emulator",
+            "--device",
+            "inline",
+            "--wait",
+        )
         assert done.returncode == 2, done.stderr
         assert "left.onnx does not exist" in done.stderr
         assert "Traceback" not in done.stderr
