@@ -10,7 +10,6 @@ import shutil
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,7 +24,6 @@ from tests.tiny import pair, write_pair
 
 MARK = "HEFJOIN_TEST_SERVICE"
 AUTH = "hefjoin:a-password-of-the-tests"
-BUSY = 503
 FINAL = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
 Run = dict[str, Any]
 
@@ -39,16 +37,18 @@ class Api:
         self.token: dict[str, str] = {}
 
     def __call__(self, method: str, path: str, **content: Any) -> httpx.Response:
-        """Call it, again where the database was busy; the path begins with a slash, content is what httpx takes."""
+        """Call it; the path begins with a slash, content is what httpx takes. 503 says that the database is busy."""
         if method != "GET" and not self.token:  # good for an hour
             client = str(uuid4())
             token = self.http.get("/csrf-token", params={"client": client}).raise_for_status().json()["token"]
             self.token = {"Prefect-Csrf-Client": client, "Prefect-Csrf-Token": token}
-        end = time.monotonic() + SECONDS
-        while (answer := self.http.request(method, path, headers=self.token, **content)).status_code == BUSY:
-            assert time.monotonic() < end, answer.text
-            time.sleep(0.5)
-        return answer
+
+        def answer() -> httpx.Response | None:
+            found = self.http.request(method, path, headers=self.token, **content)
+            return None if found.status_code == httpx.codes.SERVICE_UNAVAILABLE else found
+
+        found: httpx.Response = wait_for(f"answer to {method} {path}", answer)
+        return found
 
     def json(self, method: str, path: str, **content: Any) -> Any:
         """Call it, require that it succeeds, and return what it answers."""
