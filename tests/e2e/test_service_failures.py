@@ -11,7 +11,7 @@ import numpy as np
 import psutil
 import pytest
 
-from tests.e2e.conftest import SECONDS, wait_for
+from tests.e2e.conftest import wait_for
 from tests.e2e.service import Service, pair_in
 from tests.tiny import images, write_model
 
@@ -22,8 +22,6 @@ BAR_S = 120.0
 CANCEL_BAR_S = 15.0
 FINISHED = ("parse left", "parse right", "check {name}", "forecast {name}", "join {name}")
 """What a build has done when it quantizes."""
-
-pytestmark = pytest.mark.timeout(900)
 
 
 class Build:
@@ -47,7 +45,7 @@ class Build:
             assert run["state"]["type"] not in ("FAILED", "CANCELLED", "COMPLETED"), self.service.logs(self.run)
             return next(iter(self.steps()), None)
 
-        step: psutil.Process = wait_for("step that quantizes", found, 2 * SECONDS)
+        step: psutil.Process = wait_for("step that quantizes", found)
         return step
 
     def steps(self) -> list[psutil.Process]:
