@@ -93,6 +93,7 @@ def silent(service: Service) -> tuple[Build, float]:
     flow = build.flow()
     worker.kill()
     flow.kill()
+    worker.wait()
     return build, time.monotonic()
 
 
