@@ -5,7 +5,7 @@ DEMO ?= demo
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export DO_NOT_TRACK := 1
 
-.PHONY: setup demo test lint type e2e bench clean
+.PHONY: setup demo server worker deploy test lint type e2e bench clean
 
 setup: .venv/ready
 
@@ -30,6 +30,17 @@ demo: setup
 	$(BIN)/hefjoin example mnist-pair $(DEMO)
 	$(BIN)/hefjoin build $(DEMO)/resnet-pair.yaml $(DEMO)/mnist-pair.yaml \
 	  --sdk emulator --store $(DEMO)/artifacts --out $(DEMO)/out
+
+# hefjoin as a service; docs/service.md. `make worker POOL=builders LIMIT=2`.
+server: setup
+	exec $(BIN)/python -m deployments server
+
+worker: setup
+	@test -n "$(POOL)" || { echo "which pool? make worker POOL=builders, POOL=hailo8 or POOL=control" >&2; exit 1; }
+	exec $(BIN)/python -m deployments worker $(POOL) $(if $(LIMIT),--limit $(LIMIT))
+
+deploy: setup
+	$(BIN)/python -m deployments setup
 
 test: setup .venv-dfc/ready
 	$(BIN)/python -m pytest

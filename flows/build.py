@@ -14,7 +14,9 @@ from prefect.states import Failed
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.form import Like, build_name, rename
+from flows.outcome import as_state
 from flows.provenance import code_sha256, machine, versions
+from flows.worker import end_with_worker
 from hefjoin.builds.find import Build, latest_build
 from hefjoin.errors import HefJoinError, combined
 from hefjoin.folders import STORE, work_folder
@@ -92,7 +94,8 @@ def join_and_compile(
         sdk: Which compiler: the DFC, the emulator, or auto: the DFC where one is configured.
         force: Build everything anew, though nothing changed.
     """
-    return _told(spec, spec_file, store, sdk, force)
+    built: Build = _told(spec, spec_file, store, sdk, force)
+    return built
 
 
 @flow(**FLOW)
@@ -105,21 +108,23 @@ def join_and_compile_file(spec_file: str, store: str = STORE, sdk: Choice = "aut
         sdk: Which compiler: the DFC, the emulator, or auto: the DFC where one is configured.
         force: Build everything anew, though nothing changed.
     """
-    return _told(None, spec_file, store, sdk, force)
+    built: Build = _told(None, spec_file, store, sdk, force)
+    return built
 
 
-def _told(spec: Any, spec_file: str, store: str, sdk: Choice, force: bool) -> Build:
-    """Build, and tell a person in the UI why where that fails."""
+def _told(spec: Any, spec_file: str, store: str, sdk: Choice, force: bool) -> Any:
+    """Build, and say in the run's last state what came of it, in the UI also why it failed; Prefect gives the build."""
+    end_with_worker()
     keep_to_the_point()
     name = ""
     try:
         wanted = read(spec, spec_file)
         name = wanted.name
         rename(f"build {name}")
-        return _at_home(wanted, store, sdk, force)
+        return as_state(_at_home(wanted, store, sdk, force))
     except HefJoinError as error:
         leave_failure(error, name)
-        return Failed(message=error.message, data=error)  # type: ignore[return-value]  # Prefect raises it
+        return Failed(message=error.message, data=error)
 
 
 def _at_home(spec: BuildSpec, store: str, sdk: Choice, force: bool) -> Build:

@@ -16,13 +16,18 @@ from flows.commands import (
     history,
     inspect,
     loader,
+    put,
     rollback,
     schema,
+    trigger,
     verify,
 )
 from flows.door import main
 
-COMMANDS = (build, cache, conformance, diff, doctor, example, gc, history, inspect, loader, rollback, schema, verify)
+COMMANDS = (
+    *(build, cache, conformance, diff, doctor, example, gc, history, inspect, loader),
+    *(put, rollback, schema, trigger, verify),
+)
 
 if __name__ == "__main__":
     main()

@@ -69,7 +69,7 @@ def prefect_api(cache: Path, debug: bool = False) -> Iterator[None]:
     for name, value in {**CLIENT_SETTINGS, **({} if debug else QUIET)}.items():
         os.environ.setdefault(name, value)
     if url := os.environ.get("PREFECT_API_URL"):
-        _require_answer(url)
+        require_answer(url)
         yield
         return
     home, lock = _free_home(cache)
@@ -94,7 +94,12 @@ def _send_what_is_queued() -> None:
         worker.drain_all(timeout=STOP_SECONDS)
 
 
-def _require_answer(url: str) -> None:
+def require_answer(url: str) -> None:
+    """Wait a little for a server to answer.
+
+    Raises:
+        ToolchainError: It does not.
+    """
     end = time.monotonic() + ANSWER_SECONDS
     while not _is_healthy(url):
         if time.monotonic() < end:

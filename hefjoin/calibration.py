@@ -10,7 +10,7 @@ import errno
 import hashlib
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -25,6 +25,7 @@ from hefjoin.calibration_sources import (
     folder_source,
     frame_bytes,
     images_in,
+    in_order,
     npy_source,
     npz_source,
 )
@@ -186,7 +187,12 @@ def set_sha256(source: Path) -> str:
     """Return the digest of a set: of a file its SHA-256, of a folder that of its images' paths and contents."""
     if not source.is_dir():
         return file_sha256(source)
-    listing = [[name, file_sha256(path)] for name, path in images_in(source).items()]
+    return images_sha256({name: file_sha256(path) for name, path in images_in(source).items()})
+
+
+def images_sha256(digests: Mapping[str, str]) -> str:
+    """Return the digest of a folder of images from the SHA-256 of each, by its path below the folder."""
+    listing = [[name, digests[name]] for name in in_order(digests)]
     return hashlib.sha256(canonical_json(listing).encode()).hexdigest()
 
 

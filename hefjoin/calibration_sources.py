@@ -7,7 +7,7 @@ import struct
 import tokenize
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -62,7 +62,12 @@ def images_in(folder: Path) -> dict[str, Path]:
     """Return the images of a folder and of those in it by their paths below it, in the order of these."""
     found = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*")}
     chosen = (name for name, path in found.items() if is_image(name) and path.is_file())
-    return {name: found[name] for name in sorted(chosen, key=lambda name: (name.lower(), name))}
+    return {name: found[name] for name in in_order(chosen)}
+
+
+def in_order(names: Iterable[str]) -> list[str]:
+    """Return the paths of a set's images in the order in which they are taken."""
+    return sorted(names, key=lambda name: (name.lower(), name))
 
 
 def folder_source(folder: Path, shape: Shape, color: str, what: str) -> FrameSource:

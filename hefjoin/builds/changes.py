@@ -9,16 +9,21 @@ from typing import Any, Literal
 
 from hefjoin.artifacts import Record, leaves
 from hefjoin.manifest import Manifest
+from hefjoin.results.sources import Fetched
+from hefjoin.spec import BuildSpec
 
 OWN_CODE = "hefjoin's own code"
 LONG = 40
 """Characters from which on a value is not shown: a script, a list of nodes."""
 
 
+Kind = Literal["input", "spec", "version", "machine"]
+
+
 class Change(Record):
     """One thing that is not as it was."""
 
-    kind: Literal["input", "spec", "version", "machine"]
+    kind: Kind
     name: str
     """`digit's model`, `calibration.count`, `onnxruntime`."""
     earlier: str
@@ -38,37 +43,50 @@ class Change(Record):
 
 def changes(earlier: Manifest, later: Manifest) -> tuple[Change, ...]:
     """Return in what a build differs from an earlier one, the inputs first; empty where nothing does."""
-    pairs: list[tuple[Literal["input", "spec", "version", "machine"], dict[str, str], dict[str, str]]] = [
-        ("input", _inputs(earlier), _inputs(later)),
-        ("spec", _spec(earlier), _spec(later)),
-        ("version", _versions(earlier), _versions(later)),
-        ("machine", _machine(earlier), _machine(later)),
-    ]
-    return tuple(
-        Change(kind=kind, name=name, earlier=then.get(name, ""), later=now.get(name, ""))
-        for kind, then, now in pairs
-        for name in dict.fromkeys((*then, *now))
-        if then.get(name, "") != now.get(name, "")
+    return (
+        *_differences("input", *(_inputs(build.fetched) | _labels(build) for build in (earlier, later))),
+        *spec_changes(earlier.spec, later.spec),
+        *_differences("version", _versions(earlier), _versions(later)),
+        *_differences("machine", _machine(earlier), _machine(later)),
     )
 
 
-def _inputs(build: Manifest) -> dict[str, str]:
-    """Return the digest of each input."""
-    fetched, labels = build.fetched, build.check.labels
+def input_changes(earlier: Fetched, later: Fetched) -> tuple[Change, ...]:
+    """Return which sources hold something else; labels are a part of the evaluation set here."""
+    return _differences("input", _inputs(earlier), _inputs(later))
+
+
+def spec_changes(earlier: BuildSpec, later: BuildSpec) -> tuple[Change, ...]:
+    """Return in which fields two specs differ."""
+    return _differences("spec", _fields(earlier), _fields(later))
+
+
+def _differences(kind: Kind, earlier: dict[str, str], later: dict[str, str]) -> tuple[Change, ...]:
+    return tuple(
+        Change(kind=kind, name=name, earlier=earlier.get(name, ""), later=later.get(name, ""))
+        for name in dict.fromkeys((*earlier, *later))
+        if earlier.get(name, "") != later.get(name, "")
+    )
+
+
+def _inputs(fetched: Fetched) -> dict[str, str]:
+    """Return the digest of each source."""
     found = {f"{model}'s model": ref.sha256 for model, ref in fetched.models.items()}
     for model, files in fetched.weights.items():
         found |= {f"{model}'s weights {path}": ref.sha256 for path, ref in files.items()}
     found["calibration set"] = fetched.calibration.sha256
     if fetched.evaluation.sha256 != fetched.calibration.sha256:
         found["evaluation set"] = fetched.evaluation.sha256
-    if labels is not None:
-        found["labels"] = labels.npz.sha256
     return found
 
 
-def _spec(build: Manifest) -> dict[str, str]:
+def _labels(build: Manifest) -> dict[str, str]:
+    return {"labels": build.check.labels.npz.sha256} if build.check.labels is not None else {}
+
+
+def _fields(wanted: BuildSpec) -> dict[str, str]:
     """Return every field of a spec by its path, a model's by its name; where inputs lie is left out."""
-    spec = build.spec.model_dump(mode="json")
+    spec = wanted.model_dump(mode="json")
     models = {model.pop("name"): model for model in spec.pop("models")}
     for section in (*models.values(), spec["calibration"], spec["evaluation"]):
         section.pop("source")

@@ -63,10 +63,7 @@ def repeated_build(store: Store, before: Build | None, manifest: Manifest) -> Bu
     """
     if before is not None and manifest.repeats(before.manifest):
         return before
-    folder = builds_key(manifest.sdk.provider, manifest.spec.name)
-    taken_back = before.published.took_back if before else ()
-    newest = builds_of(store, manifest.sdk.provider, manifest.spec.name)[-1:]
-    for key in dict.fromkeys([*(f"{folder}/{build_id}" for build_id in taken_back), *newest]):
+    for key in besides_latest(store, manifest.sdk.provider, manifest.spec.name, before.published if before else None):
         try:
             published = read(store, key)
             found = _whole(store, published) if published else None
@@ -75,6 +72,13 @@ def repeated_build(store: Store, before: Build | None, manifest: Manifest) -> Bu
         if found is not None and manifest.repeats(found.manifest):
             return found
     return None
+
+
+def besides_latest(store: Store, provider: Provider, name: str, latest: Published | None) -> list[str]:
+    """Return the records of those builds that a new one may repeat, besides the latest: taken back, or the newest."""
+    folder = builds_key(provider, name)
+    taken_back = [f"{folder}/{build_id}" for build_id in latest.took_back] if latest else []
+    return list(dict.fromkeys([*taken_back, *builds_of(store, provider, name)[-1:]]))
 
 
 def find_manifest(build: str, store: Store) -> Manifest:

@@ -2,7 +2,8 @@
 
 The rules:
 
-1. Kept are the latest of each name, the builds last promoted and the newest, and all that their manifests point to.
+1. Kept are the latest of each name, the builds last promoted and the newest, and all that their manifests point to;
+   and as many of the newest pages that tell of several builds.
    A stage's record stays as long as a kept build has that stage, or all artifacts that it names stay.
 2. What a running build has pinned stays (`hefjoin.stores.pins`), and so does what was being removed when it began.
 3. Records go before what they name: a removal that is killed leaves what the next one finds, never a record of
@@ -88,6 +89,8 @@ def waste(store: Store, keep: Keep, lease_s: float = LEASE_SECONDS) -> Waste:
     builds = {key.rpartition("/")[2]: owner for key, owner in living.items() if key.startswith(f"{RUNNING}/")}
     needed = pinned(store, builds)
     kept, gone = _divided(store, keep)
+    pages, old_pages = _pages(store, keep)
+    needed |= pages
     lost, stages = [], set()
     with ThreadPoolExecutor(THREADS) as threads:
         for key, (manifest, artifacts) in zip(kept, threads.map(lambda key: _needs(store, key), kept), strict=True):
@@ -100,7 +103,7 @@ def waste(store: Store, keep: Keep, lease_s: float = LEASE_SECONDS) -> Waste:
     hearts = {f"beats/{owner.id}" for owner in living.values()}
     dead = [*lapsed, *(key for key in beats if key not in hearts), *(k for k in pins if k.split("/")[1] not in builds)]
     return Waste(
-        records=(*gone, *stale, *dead),
+        records=(*gone, *old_pages, *stale, *dead),
         objects=tuple(each for each in store.objects() if (each.sha256, each.media) not in needed),
         leftovers=tuple(each for each in store.leftovers() if not builds or each.age_s > STALE_UPLOAD_S),
         running=tuple(builds.values()),
@@ -172,6 +175,14 @@ def _divided(store: Store, keep: Keep) -> tuple[list[str], list[str]]:
         gone += [key for key, build_id in list(row.items())[:-1] if build_id not in stay]
         gone += [key for key, build_id in of_build.items() if build_id not in stay]
     return kept, gone
+
+
+def _pages(store: Store, keep: Keep) -> tuple[set[Artifact], list[str]]:
+    """Return what the newest pages of each kind are, `fleet` and `rebuild`, and the records of the others."""
+    kinds = _by_folder(store.list_records("pages")).values()
+    kept = [key for keys in kinds for key in keys[-keep.builds :]]
+    gone = [key for keys in kinds for key in keys[: -keep.builds]]
+    return {each for key in kept for each in _artifacts(store.find_record(key))}, gone
 
 
 def _by_folder(keys: Iterable[str]) -> dict[str, list[str]]:

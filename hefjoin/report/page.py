@@ -151,7 +151,7 @@ def _template() -> Template:
     environment.filters |= {
         "db": words.db_text,
         "duration": words.duration_text,
-        "figure": _figure,
+        "figure": figure,
         "metric": words.metric_text,
         "minus": words.minus,
         "moment": words.moment_text,
@@ -172,12 +172,12 @@ def _template() -> Template:
     return environment.get_template("page.html.j2")
 
 
-def _figure(text: str) -> Markup:
+def figure(text: str) -> Markup:
     """Return a text whose last bracket, the source, is set as a label."""
-    figure, bracket, source = text.rpartition(" (")
+    value, bracket, source = text.rpartition(" (")
     if not bracket or not source.endswith(")"):
         return Markup("{}").format(text)
-    return Markup('{} <span class="source">{}</span>').format(figure, source[:-1])
+    return Markup('{} <span class="source">{}</span>').format(value, source[:-1])
 
 
 def _key_figures(manifest: Manifest) -> list[tuple[str, str]]:

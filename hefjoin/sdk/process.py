@@ -33,6 +33,8 @@ MARK = "HEFJOIN_STEP"
 """Environment variable by which everything that one run of a step started is known; each run has another value."""
 CHECKPOINTS = "HEFJOIN_CHECKPOINTS"
 """Environment variable that names a folder; see `hefjoin.emulator.checkpoint`. No argument, as the DFC has none."""
+SECRETS = ("PREFECT_API_AUTH_STRING", "PREFECT_SERVER_API_AUTH_STRING", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+"""What a compiler has no use for; a step reads no store."""
 STOP_SECONDS = 5.0
 POLL_SECONDS = 1.0
 DEADLINES_S = {"parse": 3600.0, "join": 3600.0, "quantize": 24 * 3600.0, "compile": 24 * 3600.0}
@@ -141,12 +143,13 @@ def _write_request(toolchain: Toolchain, action: str, arguments: dict[str, Any],
 
 
 def _environment(toolchain: Toolchain, work: Path, mark: str, checkpoints: Path | None) -> dict[str, str]:
-    """Return the environment of a step: ours, as far as it serves the interpreter."""
+    """Return the environment of a step: ours, as far as it serves the interpreter and is no password."""
     temporary = work / "tmp"
     temporary.mkdir(exist_ok=True)
+    given = {name: value for name, value in os.environ.items() if name not in SECRETS}
     return {
         "USER": "hefjoin",  # containers have none, and the DFC asks for it
-        **(os.environ if toolchain.sdk.provider == "emulator" else without_ours(os.environ)),
+        **(given if toolchain.sdk.provider == "emulator" else without_ours(given)),
         "LC_ALL": "C.UTF-8",
         "PYTHONUNBUFFERED": "1",
         "TMPDIR": str(temporary),

@@ -1,4 +1,4 @@
-"""What hefjoin did not write, as an S3 server knows it: listed, looked up, downloaded."""
+"""Sources as an S3 server knows them: listed, looked up, downloaded, put there."""
 
 from __future__ import annotations
 
@@ -9,12 +9,16 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from hefjoin.artifacts import CHUNK_BYTES
-from hefjoin.stores import missing, os_errors, store_error
-from hefjoin.stores.s3 import head, open_client, s3_errors, split_uri
+from hefjoin.stores import changed, missing, os_errors, store_error
+from hefjoin.stores.s3 import head, open_client, s3_errors, split_uri, transfer_config
 from hefjoin.stores.s3_read import copy
 
 IN_PARTS_BYTES = 16 * CHUNK_BYTES
 """An object from this size on is downloaded in parallel parts."""
+
+
+SHA256 = "sha256"
+"""What the metadata of an object that was put here call its digest."""
 
 
 class Version(NamedTuple):
@@ -41,15 +45,20 @@ class Server:
         self._client = open_client(uri)
         self.endpoint: str = self._client.meta.endpoint_url
 
-    def listed(self, prefix_uri: str) -> Iterator[Version]:
+    def listed(self, prefix_uri: str, *, is_deep: bool = True) -> Iterator[Version]:
         """Yield all objects whose key begins with the prefix, without folder marks (`…/`), in the order of keys.
+
+        Args:
+            prefix_uri: The prefix.
+            is_deep: Also those with a further slash in the rest of their key.
 
         Raises:
             StoreError: The bucket is missing, not permitted or out of reach.
         """
         bucket, prefix = split_uri(prefix_uri)
+        level = {} if is_deep else {"Delimiter": "/"}
         with s3_errors(f"list {prefix_uri}", prefix_uri):
-            for page in self._client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
+            for page in self._client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix, **level):
                 for entry in page.get("Contents", []):
                     if not entry["Key"].endswith("/"):
                         yield _version(bucket, entry["Key"], entry, entry["Size"])
@@ -77,6 +86,26 @@ class Server:
             answer = self._object(bucket, key)
             body: bytes = answer["Body"].read() if answer else b""
         return body.decode("utf-8") if answer else None
+
+    def upload(self, path: Path, uri: str, sha256: str) -> bool:
+        """Put a file at `uri`, its digest beside its bytes; False where an upload of these bytes is there.
+
+        Raises:
+            StoreError: It cannot be written; or the file changed meanwhile, and is to be put again.
+        """
+        bucket, key = split_uri(uri)
+        doing = f"put {path} at {uri}"
+        with os_errors(doing, uri), s3_errors(doing, uri):
+            before = path.stat()
+            there = head(self._client, bucket, key)
+            if there and (there["ContentLength"], there["Metadata"].get(SHA256)) == (before.st_size, sha256):
+                return False
+            extra = {"Metadata": {SHA256: sha256}}
+            self._client.upload_file(str(path), bucket, key, ExtraArgs=extra, Config=transfer_config())
+            after = path.stat()
+            if (after.st_ino, after.st_size, after.st_mtime_ns) != (before.st_ino, before.st_size, before.st_mtime_ns):
+                raise changed(path, uri)
+        return True
 
     def download(self, version: Version, path: Path) -> str:
         """Write the object to a file and return its sha256.

@@ -171,12 +171,15 @@ class Cache:
         path.unlink(missing_ok=True)
         return False
 
+    def sha256(self, endpoint: str, version: Version) -> str | None:
+        """Return what this version hashed to when it was downloaded; None where that is not known."""
+        entry = _read(self._index(endpoint, version.uri))
+        return entry.sha256 if entry is not None and entry.version == version else None
+
     def _sha256(self, endpoint: str, version: Version) -> str | None:
         """Return what this version hashed to, where it is known and its bytes are here."""
-        entry = _read(self._index(endpoint, version.uri))
-        if entry is None or entry.version != version or not self._object(entry.sha256).exists():
-            return None
-        return entry.sha256
+        sha256 = self.sha256(endpoint, version)
+        return sha256 if sha256 is not None and self._object(sha256).exists() else None
 
     def evict(self, limit: int) -> None:
         """Remove what was not used for longest until `limit` bytes are left; a build's own links stay."""

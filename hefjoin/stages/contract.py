@@ -178,7 +178,7 @@ def _reusable(stage: Stage[ResultT], place: Workplace) -> tuple[Outcome[ResultT]
         return None, "forced"
     found, reason = earlier_run(stage.stage, stage.key, place)
     if found is None:
-        return None, reason or _what_changed(stage, place)
+        return None, reason or f"built, because {what_changed(stage, place)}"
     try:
         result = stage.result.model_validate(found.result)
     except ValidationError:
@@ -206,16 +206,17 @@ def earlier_run(stage: str, key: str, place: Workplace) -> tuple[Finished | None
         return None, OTHER_VERSION
 
 
-def _what_changed(stage: Stage[Any], place: Workplace) -> str:
+def what_changed(stage: Stage[Any], place: Workplace) -> str:
+    """Return, in words, what the stage would read that the latest build of its name did not."""
     earlier, _ = earlier_run(stage.stage, place.earlier_keys.get(stage.title, NO_KEY), place)
     if earlier is None:
-        return "built, because it is new"
+        return "it is new"
     now, then = (leaves(by_content(fields)) for fields in (stage.model_dump(mode="json"), earlier.inputs))
     changed = sorted(path for path in {*now, *then} if now.get(path) != then.get(path))
     if not changed:
-        return "built, because the stage itself changed"
+        return "the stage itself changed"
     more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
-    return f"built, because {', '.join(changed[:3])}{more} changed"
+    return f"{', '.join(changed[:3])}{more} changed"
 
 
 @contextmanager

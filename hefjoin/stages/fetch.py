@@ -93,12 +93,13 @@ class Located:
     """Where these lie; None where there are none."""
 
 
-def locate(spec: BuildSpec, *, with_entries: bool = True) -> Located:
+def locate(spec: BuildSpec, *, with_entries: bool = True, ask: Callable[..., Found | None] = find) -> Located:
     """Return where the sources lie.
 
     Args:
         spec: What to build.
         with_entries: Ask also for each entry of a list of objects in S3.
+        ask: What asks the server for a source; who locates many sources may remember some.
 
     Raises:
         SpecError: Sources that are not there; all are listed.
@@ -112,7 +113,7 @@ def locate(spec: BuildSpec, *, with_entries: bool = True) -> Located:
     try:
         server = Server(next(iter(afar.values())).split("\n")[0]) if afar else None
         for where, source in afar.items():
-            if server and (each := find(where, source, server, problems, with_entries=with_entries)):
+            if server and (each := ask(where, source, server, problems, with_entries=with_entries)):
                 found[where] = each
     except StoreError as error:
         failure = error

@@ -31,6 +31,14 @@ def preflight(spec: BuildSpec) -> None:
             metric(model.metric)
         except InputError as error:
             problems.append(Problem(f"models[{index}].metric", error.message))
+    problems += script_problems(spec)
+    if problems:
+        raise SpecError(problems, where=f"the spec of {spec.name}")
+
+
+def script_problems(spec: BuildSpec) -> list[Problem]:
+    """Return what is wrong with the text of the scripts, which can be told on any machine."""
+    problems: list[Problem] = []
     for where, _, text in scripts(spec):
         try:
             parse(text, where)
@@ -40,5 +48,4 @@ def preflight(spec: BuildSpec) -> None:
         ladder(str(compilation(spec)), spec.compile.attempts)
     except SpecError as error:
         problems += error.problems
-    if problems:
-        raise SpecError(problems, where=f"the spec of {spec.name}")
+    return problems

@@ -107,7 +107,7 @@ class S3Store(Store):
         self._probe()
         key = self._object_key(ref)
         metadata = {"Metadata": {"sha256": ref.sha256}}
-        self._client.upload_file(str(path), self._bucket, key, ExtraArgs=metadata, Config=_transfer_config())
+        self._client.upload_file(str(path), self._bucket, key, ExtraArgs=metadata, Config=transfer_config())
         after = path.stat()
         if (after.st_size, after.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
             self._client.delete_object(Bucket=self._bucket, Key=key)
@@ -255,7 +255,8 @@ def _service_models() -> Any:
     return Core().get_component("data_loader")
 
 
-def _transfer_config() -> Any:
+def transfer_config() -> Any:
+    """Return how a file is uploaded: in parts, from several threads."""
     from boto3.s3.transfer import TransferConfig
 
     return TransferConfig(

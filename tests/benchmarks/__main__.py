@@ -30,6 +30,7 @@ GROUPS = (
     "throughput",
     "flow",
     "store",
+    "service",
 )
 WIDTH = 168
 

@@ -14,12 +14,15 @@ import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psutil
 import pytest
 
 from tests.tiny import write_pair
+
+if TYPE_CHECKING:
+    from tests.e2e.service import Service
 
 ROOT = Path(__file__).resolve().parents[2]
 SECONDS = 120.0
@@ -171,6 +174,15 @@ def answers(url: str) -> bool:
 def make_desk(folder: Path, **settings: str) -> Desk:
     write_pair(folder)
     return Desk(folder, environment(folder, **settings))
+
+
+@pytest.fixture(scope="module")
+def service(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """A hardened server with everything deployed, shared by the tests of a file; workers are for them to start."""
+    from tests.e2e.service import serving
+
+    with serving(tmp_path_factory.mktemp("service"), home) as found:
+        yield found
 
 
 @pytest.fixture

@@ -139,6 +139,19 @@ class TestBuilds:
         store.remove_object(stored)
         assert waste(store, ONE).lost == ("2025a",)
 
+    def test_as_many_of_the_newest_pages_stay(self, store: Store, tmp_path: Path) -> None:
+        pages = {
+            f"pages/{kind}/2025112{number}-070000-abcd": put(store, tmp_path, f"{kind} {number}", "html")
+            for kind in ("fleet", "rebuild")
+            for number in (1, 2, 3)
+        }
+        for key, ref in pages.items():
+            store.create_record(key, {"page": ref.model_dump(mode="json")})
+        found = waste(store, Keep(builds=2))
+        old = [key for key in pages if "20251121" in key]
+        assert list(found.records) == old
+        assert {each.sha256 for each in found.objects} == {pages[key].sha256 for key in old}
+
     def test_what_was_not_shown_is_not_removed(self, store: Store, tmp_path: Path) -> None:
         build(store, tmp_path, "2025a")
         shown = waste(store, ONE)
