@@ -13,6 +13,7 @@ from prefect.futures import PrefectFuture
 from prefect.states import Failed
 from prefect.task_runners import ThreadPoolTaskRunner
 
+from flows import device as elsewhere
 from flows.form import Like, build_name, rename
 from flows.outcome import as_state
 from flows.provenance import code_sha256, machine, versions
@@ -24,6 +25,7 @@ from hefjoin.manifest import Manifest
 from hefjoin.sdk.process import stop_running_steps
 from hefjoin.sdk.toolchain import Choice, resolve
 from hefjoin.spec import BuildSpec
+from hefjoin.stages.benchmark import Benchmark
 from hefjoin.stages.gates import judge
 from hefjoin.stores import open_store
 from hefjoin.stores.claims import stop_waiting
@@ -83,6 +85,7 @@ def join_and_compile(
     spec_file: str = "",
     store: str = STORE,
     sdk: Choice = "auto",
+    device: elsewhere.Choice = "inline",
     force: bool = False,
 ) -> Build:
     """Join networks that share one image, quantize them, compile them to one HEF, measure it, publish it.
@@ -92,43 +95,53 @@ def join_and_compile(
         spec_file: Instead of spec, which is then left out: a YAML or JSON file with it, a path or s3://bucket/key.
         store: Where artifacts go: a folder or s3://bucket/prefix.
         sdk: Which compiler: the DFC, the emulator, or auto: the DFC where one is configured.
+        device: Where the HEF is measured: inline, on the machine that builds it; pool, on one of the pool hailo8.
         force: Build everything anew, though nothing changed.
     """
-    built: Build = _told(spec, spec_file, store, sdk, force)
+    built: Build = _told(spec, spec_file, store, sdk, device, force)
     return built
 
 
 @flow(**FLOW)
-def join_and_compile_file(spec_file: str, store: str = STORE, sdk: Choice = "auto", force: bool = False) -> Build:
+def join_and_compile_file(
+    spec_file: str,
+    store: str = STORE,
+    sdk: Choice = "auto",
+    device: elsewhere.Choice = "inline",
+    force: bool = False,
+) -> Build:
     """Do what join_and_compile does with a spec that lies in a file: the form of a person who has one.
 
     Args:
         spec_file: A YAML or JSON file that says what to build: a path or s3://bucket/key.
         store: Where artifacts go: a folder or s3://bucket/prefix.
         sdk: Which compiler: the DFC, the emulator, or auto: the DFC where one is configured.
+        device: Where the HEF is measured: inline, on the machine that builds it; pool, on one of the pool hailo8.
         force: Build everything anew, though nothing changed.
     """
-    built: Build = _told(None, spec_file, store, sdk, force)
+    built: Build = _told(None, spec_file, store, sdk, device, force)
     return built
 
 
-def _told(spec: Any, spec_file: str, store: str, sdk: Choice, force: bool) -> Any:
+def _told(spec: Any, spec_file: str, store: str, sdk: Choice, device: elsewhere.Choice, force: bool) -> Any:
     """Build, and say in the run's last state what came of it, in the UI also why it failed; Prefect gives the build."""
     end_with_worker()
     keep_to_the_point()
     name = ""
     try:
-        wanted = read(spec, spec_file)
+        wanted = read(spec, spec_file, store)
         name = wanted.name
         rename(f"build {name}")
-        return as_state(_at_home(wanted, store, sdk, force))
+        return as_state(_at_home(wanted, store, sdk, device, force))
     except HefJoinError as error:
         leave_failure(error, name)
         return Failed(message=error.message, data=error)
 
 
-def _at_home(spec: BuildSpec, store: str, sdk: Choice, force: bool) -> Build:
+def _at_home(spec: BuildSpec, store: str, sdk: Choice, device: elsewhere.Choice, force: bool) -> Build:
     """Build in a store, and keep there what the build needs."""
+    if device == "pool":
+        elsewhere.require_pool()
     toolchain, place = resolve(sdk, spec.dfc_python), open_store(store)
     with running(place, f"build {spec.name}") as build:
         before = latest_build(place, toolchain.sdk.provider, spec.name)
@@ -140,10 +153,10 @@ def _at_home(spec: BuildSpec, store: str, sdk: Choice, force: bool) -> Build:
             earlier_keys=before.manifest.stage_keys if before else {},
             build=build,
         )
-        return _built(site, spec)
+        return _built(site, spec, device)
 
 
-def _built(site: Site, spec: BuildSpec) -> Build:
+def _built(site: Site, spec: BuildSpec, device: elsewhere.Choice) -> Build:
     """Take all steps, in their order."""
     begun = time.monotonic()
     fetched = fetch(site, spec)
@@ -158,7 +171,9 @@ def _built(site: Site, spec: BuildSpec) -> Build:
     coupled = couple(site, spec, networks, checked.value, joined.value, repaired.value).result()
     final = repaired.value.quantized
     compiled = compile_joined(site, spec, checked.value, joined.value, final).result()
-    measured = benchmark(site, spec, checked.value, final, compiled.value).result()
+    stage = Benchmark.of(spec, checked.value, final, compiled.value)
+    handed_over = elsewhere.benchmark_elsewhere(site, stage) if device == "pool" else None
+    measured = handed_over.outcome if handed_over else benchmark(site, stage).result()
     scored = score(site, spec, checked.value, joined.value, final, measured.value).result()
 
     before_compile: list[Any] = [*parsed.values(), checked, foreseen, joined, quantized, repaired, coupled]
@@ -183,8 +198,11 @@ def _built(site: Site, spec: BuildSpec) -> Build:
         gates=judge(spec.gates, final, measured.value, scored.value),
         stages=tuple(outcome.run for outcome in (*before_compile, compiled, measured, scored)),
         machine=machine(),
+        measured_by=handed_over.by if handed_over else None,
         versions=versions(),
         code_sha256=code_sha256(),
     )
     built: Build = publish(site, manifest).result()
+    if handed_over:
+        handed_over.handover.forget()
     return built

@@ -15,6 +15,7 @@ from hefjoin.catalogue.survey import read_all
 from hefjoin.folders import STORE
 from hefjoin.report.fleet import Outcome, sentence
 from hefjoin.sdk.toolchain import Choice
+from hefjoin.service import require_store
 from hefjoin.stores import open_store
 
 
@@ -29,6 +30,7 @@ def fleet(specs: str, store: str = STORE, sdk: Choice = "auto", force: bool = Fa
         force: Build everything anew, though nothing changed.
     """
     end_with_worker()
+    require_store(store)
     place = open_store(store)
     entries = read_all(listed(specs))
     wanted = [Wanted(each.spec, each.uri, f"{flow_run.id}-{each.name}") for each in entries if each.spec]

@@ -16,6 +16,7 @@ from hefjoin.catalogue.survey import Entry, read_all, survey
 from hefjoin.folders import STORE
 from hefjoin.report.fleet import Outcome, sentence
 from hefjoin.sdk.toolchain import Choice
+from hefjoin.service import require_store
 from hefjoin.stores import open_store
 
 SHOWN = 10
@@ -35,6 +36,7 @@ def rebuild(catalogue: str, store: str = STORE, sdk: Choice = "auto", uses: str 
     """
     end_with_worker()
     since_s = time.time()
+    require_store(store)
     place = open_store(store)
     entries = survey(read_all(specs_in(catalogue)), place, sdk, uses)
     due = [each for each in entries if each.is_due]

@@ -68,6 +68,14 @@ class Machine(Record):
     cores: int
 
 
+class DeviceHost(Record):
+    """The machine with the device."""
+
+    machine: Machine
+    versions: dict[str, str]
+    """Of the packages in its interpreter; the runtime's is in `measured`."""
+
+
 class Manifest(Record):
     """All that is known of one build."""
 
@@ -96,6 +104,8 @@ class Manifest(Record):
     gates: tuple[Gate, ...]
     stages: tuple[StageRun, ...]
     machine: Machine
+    measured_by: DeviceHost | None = None
+    """Who ran the benchmark that was handed over; None where the machine that built did, or nobody."""
     versions: dict[str, str]
     """Of the packages in the build's own interpreter; the compiler's is in `sdk`, the runtime's in `measured`."""
     code_sha256: Sha256

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from hefjoin.errors import InputError, Problem, SpecError, StoreError
+from hefjoin.service import source_refusal
 from hefjoin.spec import BuildSpec, validate_spec
 
 S3 = "s3://"
@@ -30,10 +31,13 @@ def read_spec(uri: str | Path) -> BuildSpec:
         uri: A path, or `s3://bucket/key`.
 
     Raises:
-        SpecError: Nothing lies there, it is not YAML, or has wrong fields; all of them are listed.
+        SpecError: Nothing lies there, a service may not read it, it is not YAML, or has wrong fields, all of which are
+            listed.
         StoreError: S3 cannot be reached, or refuses.
     """
     where = str(uri)
+    if refusal := source_refusal(where):
+        raise _refused(where, refusal)
     if where.startswith(S3):
         text, beside = _in_s3(where), partial(_beside_in_s3, where.rpartition("/")[0])
     elif "://" in where:

@@ -119,4 +119,5 @@ def _versions(build: Manifest) -> dict[str, str]:
 def _machine(build: Manifest) -> dict[str, str]:
     machine = build.machine
     return {"host": machine.host, "CPU": machine.cpu, "cores": str(machine.cores), "system": machine.platform,
-            "device": build.measured.device if build.measured.source == "device" else ""}  # fmt: skip
+            "device": build.measured.device if build.measured.source == "device" else "",
+            "host of the device": build.measured_by.machine.host if build.measured_by else ""}  # fmt: skip

@@ -26,7 +26,7 @@ from hefjoin.artifacts import Record, Ref
 from hefjoin.errors import StoreError
 from hefjoin.stores import Leftover, Store, Stored, store_error
 from hefjoin.stores.claims import LEASE_SECONDS, Owner, claimed, owners
-from hefjoin.stores.pins import REMOVING, RUNNING, pinned
+from hefjoin.stores.pins import HANDED_OVER, REMOVING, RUNNING, pinned
 
 THREADS = 8
 STALE_UPLOAD_S = 86_400.0
@@ -49,7 +49,7 @@ class Waste(NamedTuple):
     """What nothing needs, in the order in which it is removed."""
 
     records: tuple[str, ...]
-    """Of builds, of names and of stages; claims of builds that died."""
+    """Of builds, of names and of stages; claims of builds that died, and what they handed over."""
     objects: tuple[Stored, ...]
     leftovers: tuple[Leftover, ...]
     running: tuple[Owner, ...]
@@ -85,6 +85,7 @@ def waste(store: Store, keep: Keep, lease_s: float = LEASE_SECONDS) -> Waste:
         StoreError: The store cannot be read.
     """
     beats, pins = store.list_records("beats"), store.list_records("pins")  # each belongs to a claim made before
+    handed_over = _handed_over(store)
     living, lapsed = owners(store, lease_s)
     builds = {key.rpartition("/")[2]: owner for key, owner in living.items() if key.startswith(f"{RUNNING}/")}
     needed = pinned(store, builds)
@@ -102,6 +103,7 @@ def waste(store: Store, keep: Keep, lease_s: float = LEASE_SECONDS) -> Waste:
     needed |= further
     hearts = {f"beats/{owner.id}" for owner in living.values()}
     dead = [*lapsed, *(key for key in beats if key not in hearts), *(k for k in pins if k.split("/")[1] not in builds)]
+    dead += [key for key, build in handed_over.items() if build not in builds]
     return Waste(
         records=(*gone, *old_pages, *stale, *dead),
         objects=tuple(each for each in store.objects() if (each.sha256, each.media) not in needed),
@@ -183,6 +185,13 @@ def _pages(store: Store, keep: Keep) -> tuple[set[Artifact], list[str]]:
     kept = [key for keys in kinds for key in keys[-keep.builds :]]
     gone = [key for keys in kinds for key in keys[: -keep.builds]]
     return {each for key in kept for each in _artifacts(store.find_record(key))}, gone
+
+
+def _handed_over(store: Store) -> dict[str, str]:
+    """Return the records of hand-overs, each with the build that handed over; nothing where that is not said."""
+    keys = store.list_records(HANDED_OVER)
+    wanted = {key.rpartition("/")[0]: store.find_record(key) or {} for key in keys if key.endswith("/wanted")}
+    return {key: str(wanted.get(key.rpartition("/")[0], {}).get("build", "")) for key in keys}
 
 
 def _by_folder(keys: Iterable[str]) -> dict[str, list[str]]:

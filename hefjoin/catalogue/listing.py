@@ -6,6 +6,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from hefjoin.errors import InputError
+from hefjoin.service import source_refusal
 from hefjoin.sources.bucket import Server
 from hefjoin.sources.find import LIST_SUFFIX, S3
 from hefjoin.spec import BuildSpec
@@ -22,9 +23,11 @@ def specs_in(place: str) -> list[str]:
             below, where a spec's own files lie. Or one spec file.
 
     Raises:
-        InputError: Nothing lies there.
+        InputError: Nothing lies there, or a service may not read it.
         StoreError: It cannot be read.
     """
+    if refusal := source_refusal(place):
+        raise InputError(refusal)
     if _is_spec(place):
         return [place]
     found = _in_prefix(place) if place.startswith(S3) else _in_folder(place)

@@ -20,6 +20,7 @@ from hefjoin.sdk.toolchain import DFC_PYTHON, Choice, Toolchain, resolve
 from hefjoin.sources.cache import Cache
 from hefjoin.spec import BuildSpec
 from hefjoin.spec_file import read_spec
+from hefjoin.stages.confine import require_allowed
 from hefjoin.stores import Store
 
 THREADS = 8
@@ -90,6 +91,7 @@ def _looked_at(entry: Entry, store: Store, content: Content, toolchain: Callable
     if entry.spec is None:
         return entry
     try:
+        require_allowed(entry.spec, store.uri)
         return entry.model_copy(update={"due": due(entry.spec, toolchain(entry.spec.dfc_python), store, content)})
     except HefJoinError as error:
         return entry.model_copy(update={"problem": error.message})

@@ -1,6 +1,6 @@
 """A person's own metric: the one door through which a spec's text becomes code that runs.
 
-The rule: nothing else imports what a spec names. Who must not let everybody run code restricts it here.
+The rule: nothing else imports what a spec names. A service lets through only what its `HEFJOIN_SERVICE_METRICS` lists.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from weakref import WeakKeyDictionary
 
 from hefjoin.artifacts import file_sha256
 from hefjoin.errors import InputError
+from hefjoin.service import metric_refusal
 
 _SOURCES: WeakKeyDictionary[ModuleType, str] = WeakKeyDictionary()
 """Digests of the loaded modules' files: a file that changes during the hours of a build is not what judges it."""
@@ -24,8 +25,10 @@ def load(reference: str) -> Callable[[Any, Any], Any]:
     """Return the function that `package.module:function` names, found as any Python import is.
 
     Raises:
-        InputError: There is no such module or function, or the module's own code fails.
+        InputError: A service does not allow it, there is no such module or function, or the module's own code fails.
     """
+    if refusal := metric_refusal(reference):
+        raise InputError(refusal)
     module_name, _, name = reference.partition(":")
     try:
         module = importlib.import_module(module_name)

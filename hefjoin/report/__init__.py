@@ -8,12 +8,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hefjoin.report.remeasured import measured_markdown
 from hefjoin.report.summary import ModelRow, figure_rows, score_rows, summary_markdown, summary_rows
 
 if TYPE_CHECKING:
     from hefjoin.manifest import Manifest
 
-__all__ = ["ModelRow", "figure_rows", "render", "score_rows", "summary_markdown", "summary_rows"]
+__all__ = ["ModelRow", "figure_rows", "measured_markdown", "render", "score_rows", "summary_markdown", "summary_rows"]
 
 
 def render(manifest: Manifest, outputs: Path, frames: Path) -> str:

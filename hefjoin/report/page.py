@@ -152,6 +152,7 @@ def _template() -> Template:
         "db": words.db_text,
         "duration": words.duration_text,
         "figure": figure,
+        "machine": words.machine_text,
         "metric": words.metric_text,
         "minus": words.minus,
         "moment": words.moment_text,

@@ -100,9 +100,11 @@ def _score_row(manifest: Manifest, scores: ModelScores, stage: AccuracyStage) ->
 
 def figure_rows(manifest: Manifest) -> list[tuple[str, str]]:
     """Return what is true of the joined network as a whole: (label, figure with its source)."""
+    by = [("Measured by", words.machine_text(manifest.measured_by.machine))] if manifest.measured_by else []
     return [
         ("Contexts", words.contexts_text(manifest.compiled)),
         ("Throughput", words.fps_text(manifest.measured)),
+        *by,
         ("Throughput expected on the chip", words.fps_forecast_text(manifest.forecast)),
     ]
 

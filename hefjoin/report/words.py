@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from hefjoin.forecast.fit import Fit
-    from hefjoin.manifest import Gate, Manifest
+    from hefjoin.manifest import Gate, Machine, Manifest
     from hefjoin.metrics.metric import MetricKind
     from hefjoin.results.checked import Forecast
     from hefjoin.results.compiled import Attempt, Compiled
@@ -190,6 +190,11 @@ def fps_text(measured: Measured) -> str:
         return measured.source
     batch = min(measured.batches, key=lambda each: each.batch_size)
     return sourced(f"{rate_text(batch.fps)} at batch {batch.batch_size}", measured.source)
+
+
+def machine_text(machine: Machine) -> str:
+    """Return a machine: `device-1: AMD Ryzen, 8 cores`."""
+    return f"{machine.host}: {machine.cpu}, {plural(machine.cores, 'core')}"
 
 
 def range_text(found: Range, unit: str) -> str:

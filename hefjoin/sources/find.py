@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 
 from hefjoin.calibration_sources import IMAGE_SUFFIXES, is_image
 from hefjoin.errors import InputError, Problem, StoreError
+from hefjoin.service import source_refusal
 from hefjoin.sources.bucket import Server, Version
 from hefjoin.stores.s3 import split_uri
 
@@ -187,6 +188,8 @@ def _wrong(uri: str, entries: dict[str, tuple[str, str]]) -> str:
         return f"{uri!r} is no s3://bucket/key; a bare key stands only in a list that lies in S3 itself"
     if not split_uri(uri)[1]:
         return f"{uri!r} names no key"
+    if refusal := source_refusal(uri):
+        return refusal
     if not is_image(uri.rpartition("/")[2]):
         return f"{uri} is no image ({', '.join(IMAGE_SUFFIXES)})"
     return f"{uri} stands there twice" if uri in entries else ""

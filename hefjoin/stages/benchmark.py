@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import Field
 
 from hefjoin.artifacts import Ref
 from hefjoin.devices import guard, hailort, open_device
@@ -20,7 +21,7 @@ from hefjoin.results.compiled import Compiled
 from hefjoin.results.measured import Measured
 from hefjoin.results.quantized import Quantized
 from hefjoin.sdk.log import Progress
-from hefjoin.spec import BuildSpec, DeviceKind
+from hefjoin.spec import NAME_PATTERN, BuildSpec, DeviceKind
 from hefjoin.stages.accuracy import model_accuracy
 from hefjoin.stages.contract import Stage, Workplace
 
@@ -40,7 +41,7 @@ class Benchmark(Stage[Measured]):
     version: ClassVar[int] = 4
     result: ClassVar[type[Measured]] = Measured
 
-    name: str
+    name: str = Field(pattern=NAME_PATTERN)
     hef: Ref
     is_emulated: bool
     evaluation: Frames
@@ -66,7 +67,7 @@ class Benchmark(Stage[Measured]):
             batch_sizes=tuple(spec.benchmark.batch_sizes),
             seconds=spec.benchmark.seconds,
             device=spec.benchmark.device,
-            host=_host(),
+            host=this_host(),
         )
 
     def run(self, work: Path, place: Workplace) -> Measured:
@@ -131,7 +132,7 @@ class Benchmark(Stage[Measured]):
         )
 
 
-def _host() -> str:
+def this_host() -> str:
     """Return this machine, and what of it decides a figure: processor, HailoRT, driver, the chip that is chosen."""
     runtime = (hailort.installed_version(), guard.driver_version(), os.environ.get(guard.DEVICE, ""))
     return ", ".join(filter(None, (platform.node(), cpu_name(), *runtime)))

@@ -13,6 +13,7 @@ from hefjoin.errors import InputError, Problem, SpecError, StoreError
 from hefjoin.formats import onnx_file, onnx_weights
 from hefjoin.results.sources import Fetched, FrameSource
 from hefjoin.sdk.log import Progress
+from hefjoin.service import source_refusal
 from hefjoin.sources import held
 from hefjoin.sources.bucket import Server, Version
 from hefjoin.sources.cache import Cache
@@ -232,5 +233,13 @@ def _beside(path: Path, where: str, afar: Afar, problems: list[Problem]) -> list
         if len(problems) > known:
             return []
         afar.take(where, there, each.source)
+    elif files and (outside := [file for file in files if not _is_allowed(path.parent, file)]):
+        raise InputError(f"{', '.join(outside)} beside {path} leads out of its folder, by a link")
     onnx_weights.refuse_unless_whole(model, path)
     return files
+
+
+def _is_allowed(folder: Path, file: str) -> bool:
+    """Return whether a service may read a file that a model names, its links followed."""
+    found = (folder / file).resolve()
+    return found.is_relative_to(folder.resolve()) or not source_refusal(str(found))

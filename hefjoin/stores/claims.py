@@ -106,6 +106,16 @@ def wait_until_free(
     _wait(store, f"claims/{key}", on_wait, lease_s)
 
 
+def holder(store: Store, key: str) -> Owner | None:
+    """Return whose a claim is, dead or alive; None where nobody has it.
+
+    Raises:
+        StoreError: The store cannot be reached.
+    """
+    keys = store.list_records(f"claims/{key}")
+    return _owner(store, keys[-1]) if keys else None
+
+
 class Owners(NamedTuple):
     """Who has claims in a store."""
 

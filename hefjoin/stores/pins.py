@@ -6,7 +6,8 @@ The rules:
    a record `pins/<id>/<artifact>`.
 2. Whoever removes things claims `removing` first and looks for pins then; whoever has pinned waits until nobody
    removes. One of the two sees the other, whatever the order.
-3. Pins of a build that has died mean nothing; they are removed with the rest.
+3. Pins of a build that has died mean nothing; they are removed with the rest. So is what it handed over to another
+   machine, `handover/<id>/…`, which names the build.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from hefjoin.stores.claims import Owner, claimed, wait_until_free
 
 REMOVING = "removing"
 RUNNING = "running"
+HANDED_OVER = "handover"
 
 
 @contextmanager

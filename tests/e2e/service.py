@@ -82,6 +82,7 @@ class Service:
             "HEFJOIN_SERVICE_SOURCES": str(folder),
             "HEFJOIN_SERVICE_STORES": str(folder),
             "PREFECT_WORKER_QUERY_SECONDS": "2",
+            "HEFJOIN_DEVICE_WAIT_S": "0",  # most tests have no worker with a device, and builds need not wait for one
         }
         self.environment = {**environment(folder), **own, **settings}
         self.api = Api(self.url)

@@ -11,7 +11,7 @@ import pytest
 from prefect.client.orchestration import get_client
 from prefect.states import State
 
-from flows import child
+from flows import child, device
 
 
 def deploy(flow: str, name: str) -> None:
@@ -40,7 +40,7 @@ class Clock:
         self._idle_until = 0.0
         self._happens: list[Callable[[], Any]] = []
         self.strftime, self.gmtime = time.strftime, time.gmtime
-        for module in (child,):
+        for module in (child, device):
             patch.setattr(module, "time", self)
 
     def then(self, *happens: Callable[[], Any]) -> None:

@@ -13,16 +13,17 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 ALLOWED = {
     "spec": {"errors"},
-    "spec_file": {"errors", "sources", "spec", "stores"},
+    "spec_file": {"errors", "service", "sources", "spec", "stores"},
     "errors": set(),
     "sessions": set(),
     "folders": set(),
+    "service": {"errors"},
     "artifacts": set(),
     "formats": {"artifacts", "spec", "errors"},
     "forecast": {"artifacts", "errors"},
     "calibration": {"calibration_sources", "artifacts", "errors"},
     "calibration_sources": {"artifacts", "errors"},
-    "metrics": {"artifacts", "errors"},
+    "metrics": {"artifacts", "errors", "service"},
     "labels": {"artifacts", "calibration", "calibration_sources", "errors", "metrics", "spec"},
     "scores": {"artifacts", "metrics"},
     "results": {"artifacts", "spec", "errors", "calibration", "forecast", "scores"},
@@ -31,10 +32,10 @@ ALLOWED = {
     "stores": {"artifacts", "errors"},
     "catalogue": {
         "artifacts", "builds", "calibration", "calibration_sources", "errors", "folders", "formats", "manifest",
-        "results", "sdk", "sources", "spec", "spec_file", "stages", "stores",
+        "results", "sdk", "service", "sources", "spec", "spec_file", "stages", "stores",
     },
     "housekeeping": {"artifacts", "folders", "sources"},
-    "sources": {"artifacts", "calibration_sources", "errors", "stores"},
+    "sources": {"artifacts", "calibration_sources", "errors", "service", "stores"},
     "compatibility": {"artifacts"},
     "sdk": {"artifacts", "compatibility", "errors", "results"},
     "doctor": {"artifacts", "compatibility", "devices", "sdk", "folders"},
@@ -46,7 +47,7 @@ ALLOWED = {
     "conformance": {"artifacts", "devices", "errors", "folders", "formats", "results", "sdk"},
     "stages": {
         "artifacts", "builds", "calibration", "compatibility", "devices", "errors", "forecast", "formats", "labels",
-        "manifest", "metrics", "report", "sources", "results", "scores", "sdk", "spec", "stores",
+        "manifest", "metrics", "report", "sources", "results", "scores", "sdk", "service", "spec", "stores",
     },
 }  # fmt: skip
 
