@@ -25,7 +25,7 @@ class _Worth(logging.Filter):
 
 
 def _is_chatter(record: logging.LogRecord) -> bool:
-    """Return whether something else says it better: a progress artifact, a log file, a stage's line, the run's state."""
+    """Return whether something else says it better: a progress artifact, a log file, a stage, the run's state."""
     if record.name == "hefjoin.sdk":
         return not any(mark in record.getMessage() for mark in MARKS)
     is_state = record.name == "prefect.task_runs" and record.getMessage().startswith("Finished in state")

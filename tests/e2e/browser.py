@@ -71,11 +71,15 @@ class Browser:
             self.wait(repr(text), lambda text=text: text in self.text())
 
     def click(self, selector: str, text: str = "", nth: int = 0) -> None:
-        """Click on the nth of what a selector finds and what says just `text`."""
+        """Click on the nth of what a selector finds and what has `text` as a line."""
 
         def clicked() -> bool:
-            found = [each for each in self.all(selector) if text in ("", each.text.strip()) and each.is_displayed()]
-            if len(found) <= nth:
+            found = [
+                each
+                for each in self.all(selector)
+                if (not text or text in each.text.splitlines()) and each.is_displayed()
+            ]
+            if len(found) <= max(nth, 0):
                 return False
             found[nth].click()
             return True
@@ -95,6 +99,24 @@ class Browser:
         place.send_keys(Keys.CONTROL, "a")
         place.send_keys(Keys.DELETE, text)
         self.wait(f"{text!r} in {label}", lambda: place.get_attribute("value") == text)
+
+    def choose(self, label: str, option: str) -> None:
+        """Choose from the last list of this label."""
+        self.click(f"[aria-label='Select {label}']", nth=-1)
+        self.click("[role=option]", option)
+        self.wait(f"{option} chosen", lambda: self.all(f"[aria-label='Select {label}']")[-1].text.strip() == option)
+
+    def submit(self) -> None:
+        """Submit a form until it leads elsewhere: while SQLite is locked the UI says so, and a person tries again."""
+        here = self.driver.current_url
+
+        def is_elsewhere() -> bool:
+            if "Unknown error while creating flow run" in self.text():
+                self.click("button", "Submit")
+            return bool(self.driver.current_url != here)
+
+        self.click("button", "Submit")
+        self.wait("page that the form leads to", is_elsewhere)
 
     def add(self, label: str, nth: int = 0) -> WebElement:
         """Add an item to the nth list of this label, and return the part of the form that the list is."""

@@ -56,18 +56,20 @@ def fill_in(window: Browser, folder: Path, name: str) -> None:
                 part.find_elements("css selector", "input")[place].send_keys(str(value))
     window.write("Source", spec["calibration"]["source"], len(spec["models"]))
     window.write("store", str(folder / "store"))
+    window.choose("device", "inline")
 
 
 def follow(window: Browser, name: str, state: str) -> None:
-    """From the list of runs that a form leads to, open the one run that is on its way and wait for its end."""
-    window.wait("list of runs", lambda: window.driver.current_url.endswith("tab=Runs"))
+    """In the list of runs that a form leads to open the only one, and wait for its end."""
     window.click("a[href*='/runs/flow-run/']")
     window.see(name, state)
 
 
 def open_artifact(window: Browser, key: str) -> None:
+    """From the page of a run open its artifact, by way of the list of all that have its key."""
     window.click("[role=tab]", "Artifacts")
-    window.click("a", key)
+    window.click("a[href*='/artifacts/key/']", key)
+    window.click("a[href*='/artifacts/artifact/']")
     window.see("Show Raw Data")
 
 
@@ -84,10 +86,12 @@ def test_a_spec_in_the_form_is_built_and_its_page_has_tables_and_pictures(window
     window.keep("form")
     fill_in(window, service.folder / "by-form", "by-form")
     window.keep("form-filled-in")
-    window.click("button", "Submit")
+    window.submit()
     follow(window, "build by-form", "Completed")
-    window.see("parse left: built, because it is new", "publish by-form")
+    window.see("parse left: built, because it is new")
     window.keep("run")
+    window.click("[role=tab]", "Task Runs")
+    window.see("parse left", "publish by-form")
     open_artifact(window, "build-by-form")
     window.see("Promoted: no gate stood in the way", "(emulator)", "To fetch report, HEF and manifest")
     pictures = window.wait("pictures", lambda: window.all("img[src^='data:image/svg']"))
@@ -103,8 +107,9 @@ def test_a_spec_file_is_built_and_what_is_logged_is_worth_a_line(window: Browser
     open_form(window, service, "join-and-compile/from-file")
     window.write("spec_file", str(path))
     window.write("store", str(service.folder / "by-form" / "store"))
+    window.choose("device", "inline")
     window.keep("form-file")
-    window.click("button", "Submit")
+    window.submit()
     follow(window, "build by-file", "Completed")
     open_artifact(window, "build-by-file")
     window.see("parse left", "reused: same inputs as on")
