@@ -82,11 +82,6 @@ class TestRebuild:
         assert (state["type"], started) == ("COMPLETED", ["build first", "build second"]), state
         assert "2 builds of 2" in state["message"].replace("\u202f", " ")
 
-    def test_then_nothing_is(self, service: Service, catalogue: Path) -> None:
-        state, started = rebuilt(service, catalogue)
-        assert (state["type"], started) == ("COMPLETED", [])
-        assert state["message"].startswith("nothing was built: nothing changed of 2 of 2 specs")
-
     def test_of_a_model_that_changed_only_what_uses_it_beside_one_that_is_broken(
         self, service: Service, catalogue: Path
     ) -> None:
@@ -122,6 +117,11 @@ class TestPut:
         assert state["type"] == "COMPLETED", state
         assert rebuild["parameters"]["uses"] == str(catalogue / "second" / "right.onnx")
         assert [run["name"] for run in service.runs(BUILD) if run["id"] not in before] == ["build second"]
+
+    def test_then_nothing_is_due_though_no_device_measured_it(self, service: Service, catalogue: Path) -> None:
+        state, started = rebuilt(service, catalogue)
+        assert (state["type"], started) == ("COMPLETED", [])
+        assert state["message"].startswith("nothing was built: nothing changed of 2 of 2 specs")
 
     def test_the_same_again_is_told_to_nobody(self, service: Service, catalogue: Path) -> None:
         done = hefjoin(service, "put", str(catalogue / "first" / "left.onnx"), str(catalogue / "first" / "left.onnx"))
