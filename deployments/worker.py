@@ -1,8 +1,7 @@
 """`python -m deployments.worker …` is `python -m prefect …` with one fault of its workers mended.
 
-A worker with a limit counts its runs by their ids. A run that crashed and was taken up again, before the worker was done
-with the process of before, makes it raise and end, and with it all its runs (Prefect 3.8.8). Here it waits for the next
-look.
+A worker with a limit counts its runs by their ids. A run that crashed and was taken up again before the worker was done
+with its first process makes it raise and end, and with it all its runs (Prefect 3.8.8). Here it waits.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ def mend() -> None:
         runs: list[Any] = await submit(worker, [each for each in found if each.flow_run.id not in held])
         return runs
 
-    BaseWorker._submit_scheduled_flow_runs = submit_others  # type: ignore[method-assign]
+    BaseWorker._submit_scheduled_flow_runs = submit_others  # type: ignore[method-assign, assignment]
 
 
 if __name__ == "__main__":
