@@ -24,6 +24,8 @@ from tests.tiny import pair, write_pair
 
 MARK = "HEFJOIN_TEST_SERVICE"
 AUTH = "hefjoin:a-password-of-the-tests"
+BUSY = 503
+"""What a server says while SQLite is locked; Prefect's own clients ask again too."""
 FINAL = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
 Run = dict[str, Any]
 
@@ -42,7 +44,13 @@ class Api:
             client = str(uuid4())
             token = self.http.get("/csrf-token", params={"client": client}).raise_for_status().json()["token"]
             self.token = {"Prefect-Csrf-Client": client, "Prefect-Csrf-Token": token}
-        return self.http.request(method, path, headers=self.token, **content)
+
+        def answer() -> httpx.Response | None:
+            found = self.http.request(method, path, headers=self.token, **content)
+            return None if found.status_code == BUSY else found
+
+        answered: httpx.Response = wait_for(f"answer to {method} {path}", answer)
+        return answered
 
     def json(self, method: str, path: str, **content: Any) -> Any:
         """Call it, require that it succeeds, and return what it answers."""
