@@ -59,6 +59,7 @@ type: setup
 	@touch $@
 
 e2e: .venv/e2e-ready .venv-dfc/ready
+	@command -v curl jq >/dev/null || { echo "installing curl and jq"; apt-get update -qq && apt-get install -qy curl jq; }
 	$(BIN)/python -m pytest tests/e2e
 
 # The peers that the emulator's quantization is measured against.

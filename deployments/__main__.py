@@ -52,6 +52,7 @@ def worker(pool: str, limit: int | None) -> None:
 def setup() -> None:
     """Make pools, automations and deployments what this checkout says; what is so already is left."""
     os.environ.update(settings.client_environment())
+    settings.make_home(os.environ)
     from deployments.setup import apply
 
     apply(click.echo)
@@ -66,6 +67,7 @@ def prefect(arguments: tuple[str, ...]) -> None:
 
 def _become(environment: Mapping[str, str], *arguments: str) -> None:
     """Replace this process by Prefect's command."""
+    settings.make_home(environment)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_DFL)  # a shell's background job ignores SIGINT, on which Prefect stops
     os.execve(sys.executable, [sys.executable, "-m", "prefect", "--no-prompt", *arguments], dict(environment))

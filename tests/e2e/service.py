@@ -24,8 +24,6 @@ from tests.tiny import pair, write_pair
 
 MARK = "HEFJOIN_TEST_SERVICE"
 AUTH = "hefjoin:a-password-of-the-tests"
-BUSY = 503
-"""What a server says while SQLite is locked; Prefect's own clients ask again too."""
 FINAL = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
 Run = dict[str, Any]
 
@@ -39,7 +37,7 @@ class Api:
         self.token: dict[str, str] = {}
 
     def __call__(self, method: str, path: str, **content: Any) -> httpx.Response:
-        """Call it; the path begins with a slash, content is what httpx takes."""
+        """Call it; the path begins with a slash, content is what httpx takes. 503 says that the database is busy."""
         if method != "GET" and not self.token:  # good for an hour
             client = str(uuid4())
             token = self.http.get("/csrf-token", params={"client": client}).raise_for_status().json()["token"]
@@ -47,10 +45,10 @@ class Api:
 
         def answer() -> httpx.Response | None:
             found = self.http.request(method, path, headers=self.token, **content)
-            return None if found.status_code == BUSY else found
+            return None if found.status_code == httpx.codes.SERVICE_UNAVAILABLE else found
 
-        answered: httpx.Response = wait_for(f"answer to {method} {path}", answer)
-        return answered
+        found: httpx.Response = wait_for(f"answer to {method} {path}", answer)
+        return found
 
     def json(self, method: str, path: str, **content: Any) -> Any:
         """Call it, require that it succeeds, and return what it answers."""

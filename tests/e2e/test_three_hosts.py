@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.e2e.service import Service, serving
 
 from hefjoin.builds.find import latest_build
 from hefjoin.manifest import Manifest
@@ -21,6 +20,7 @@ from hefjoin.stores import open_store
 from tests.e2e import hosts
 from tests.e2e.conftest import wait_for
 from tests.e2e.hosts import SERVER, Host
+from tests.e2e.service import Service, serving
 from tests.s3_server import BUCKET, OWNER, S3Server
 from tests.tiny import images, pair, write_model
 

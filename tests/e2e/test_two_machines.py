@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.e2e.service import AUTH, Service, pair_in
 
 from hefjoin.builds.find import latest_build
 from hefjoin.manifest import Manifest
 from hefjoin.stores import open_store
 from tests.e2e.conftest import wait_for
+from tests.e2e.service import AUTH, Service, pair_in
 
 BUILD, BENCHMARK = "join-and-compile/builders", "benchmark/hailo8"
 PATIENCE_S = 300.0
