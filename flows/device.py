@@ -24,7 +24,7 @@ from prefect.exceptions import ObjectNotFound
 from prefect.runtime import flow_run
 
 from flows import child
-from hefjoin.errors import DeviceError, InputError
+from hefjoin.errors import DeviceError, InputError, StoreError
 from hefjoin.manifest import DeviceHost, StageRun
 from hefjoin.results.measured import Measured
 from hefjoin.stages.benchmark import NOT_MEASURED, Benchmark
@@ -98,7 +98,12 @@ def benchmark_elsewhere(site: Site, stage: Benchmark) -> Elsewhere:
     handover = Handover.of(place.store, str(flow_run.id), stage)
     handover.ask(stage, place)
     begun = time.monotonic()
-    given = handover.given(place) or _waited_for(handover, place, stage.name)
+    try:
+        given = handover.given(place) or _waited_for(handover, place, stage.name)
+    except BaseException:
+        with suppress(StoreError):  # `gc` removes what is left
+            handover.forget()
+        raise
     if isinstance(given, Given):
         logger.info("%s: measured by %s", stage.title, given.by.machine.host)
         return Elsewhere(Outcome(value=given.value, run=given.run), given.by, handover)
