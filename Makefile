@@ -52,13 +52,16 @@ lint: setup
 type: setup
 	$(BIN)/mypy
 
-# The real S3 server, by its hash.
+# The real S3 server and Selenium, by their hashes.
 .venv/e2e-ready: .venv/ready tests/e2e/constraints.txt
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --constraint tests/e2e/constraints.txt \
 	  --editable '.[examples,dev,e2e]'
 	@touch $@
 
 e2e: .venv/e2e-ready .venv-dfc/ready
+	@command -v chromedriver >/dev/null || { echo "installing chromium"; \
+	  apt-get update -qq && apt-get install -qy --no-install-recommends chromium chromium-driver fonts-dejavu-core; }
+	@command -v curl jq >/dev/null || { echo "installing curl and jq"; apt-get update -qq && apt-get install -qy curl jq; }
 	$(BIN)/python -m pytest tests/e2e
 
 # The peers that the emulator's quantization is measured against.

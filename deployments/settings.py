@@ -11,6 +11,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from flows.auth import CLIENT, SERVER, find_auth_string, make_auth_string
+from hefjoin.errors import ToolchainError
 from hefjoin.folders import STORE
 
 DEFAULT_STORE = "HEFJOIN_STORE"
@@ -50,6 +51,19 @@ LIMITS = {"builders": 1, "hailo8": 1, "control": 20}
 def prefect_home() -> Path:
     """Return where the server keeps its database: below `XDG_STATE_HOME`, else below `~/.local/state`."""
     return Path(os.environ.get("XDG_STATE_HOME") or "~/.local/state").expanduser() / "hefjoin" / "prefect"
+
+
+def make_home(environment: Mapping[str, str]) -> None:
+    """Make Prefect's home, which nobody but this user may enter: the database has what runs were given.
+
+    Raises:
+        ToolchainError: It cannot be made.
+    """
+    home = Path(environment["PREFECT_HOME"]).expanduser()
+    try:
+        home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise ToolchainError(f"{home} cannot be made: {error.strerror}; set PREFECT_HOME", log_tail="") from error
 
 
 def server_environment() -> dict[str, str]:

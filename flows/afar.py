@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from flows.auth import CLIENT, auth_file, find_auth_string
 from flows.embedded import CLIENT_SETTINGS, QUIET, require_answer
 from hefjoin.errors import InputError, ToolchainError
 
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 
 API_URL = "PREFECT_API_URL"
 REFUSED = (401, 403)
-AUTH = "PREFECT_API_AUTH_STRING"
 
 
 @contextmanager
@@ -34,6 +34,8 @@ def prefect_client(debug: bool = False) -> Iterator[SyncPrefectClient]:
         raise InputError(f"{API_URL} is not set; name the server, as {API_URL}=http://127.0.0.1:4200/api")
     for name, value in {**CLIENT_SETTINGS, **({} if debug else QUIET)}.items():
         os.environ.setdefault(name, value)
+    if auth := find_auth_string():
+        os.environ.setdefault(CLIENT, auth)
     require_answer(url)
     from prefect.client.orchestration import get_client
 
@@ -51,9 +53,11 @@ def _in_words(url: str) -> Iterator[None]:
     except httpx.HTTPStatusError as error:
         status = error.response.status_code
         if status in REFUSED:
-            given = f"does not accept the {AUTH} that is set" if os.environ.get(AUTH) else f"wants {AUTH}"
+            given = "does not accept the auth string" if os.environ.get(CLIENT) else "wants an auth string"
             raise ToolchainError(
-                f"the Prefect server at {url} {given} (HTTP {status}); ask who runs it", log_tail=""
+                f"the Prefect server at {url} {given} (HTTP {status}); set {CLIENT} to the server's, or copy "
+                f"{auth_file()} from the server's machine",
+                log_tail="",
             ) from error
         if status >= 500:
             raise ToolchainError(

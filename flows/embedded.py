@@ -10,6 +10,7 @@ The rules:
 
 from __future__ import annotations
 
+import base64
 import ctypes
 import fcntl
 import os
@@ -25,6 +26,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+from flows.auth import CLIENT, auth_file, find_auth_string
 from hefjoin.errors import ToolchainError
 
 START_SECONDS = 180.0
@@ -70,6 +72,7 @@ def prefect_api(cache: Path, debug: bool = False) -> Iterator[None]:
         os.environ.setdefault(name, value)
     if url := os.environ.get("PREFECT_API_URL"):
         require_answer(url)
+        _require_entry(url)
         yield
         return
     home, lock = _free_home(cache)
@@ -110,6 +113,31 @@ def require_answer(url: str) -> None:
             "embedded one",
             log_tail="",
         )
+
+
+def _require_entry(url: str) -> None:
+    """Check that the server lets us in, with the auth string that its clients on this machine share.
+
+    Raises:
+        ToolchainError: It wants another one.
+    """
+    if auth := find_auth_string():
+        os.environ.setdefault(CLIENT, auth)
+    user = base64.b64encode(os.environ.get(CLIENT, "").encode()).decode()
+    request = urllib.request.Request(f"{url.rstrip('/')}/admin/version", headers={"Authorization": f"Basic {user}"})
+    try:
+        with urllib.request.urlopen(request, timeout=ANSWER_SECONDS):
+            return
+    except urllib.error.HTTPError as error:
+        if error.code not in (401, 403):
+            return
+        raise ToolchainError(
+            f"the Prefect server at PREFECT_API_URL={url} wants another auth string; set {CLIENT} to the server's, or "
+            f"copy {auth_file()} from the server's machine",
+            log_tail="",
+        ) from error
+    except OSError:  # that of a server which is busy or goes away is told later
+        return
 
 
 def _is_healthy(url: str) -> bool:

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from uuid import UUID
 
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterType, FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.objects import FlowRun
 
-POLL_SECONDS = 2.0
+from flows.child import POLL_SECONDS, Endings, patiently
+
 STEP_PERCENT = 10
 """By which long work has to go on before it is told of again."""
 
@@ -29,13 +31,13 @@ def follow(client: SyncPrefectClient, runs: Mapping[UUID, str], say: Say) -> dic
         say: Takes a line.
     """
     ended: dict[UUID, FlowRun] = {}
-    told = Told(say)
+    told, endings = Told(say), Endings()
     while True:
         for run_id, name in runs.items():
             if run_id not in ended:
-                run = client.read_flow_run(run_id)
-                told.of_run(client, run, name)
-                if run.state is not None and run.state.is_final():
+                run = patiently(partial(client.read_flow_run, run_id))
+                patiently(partial(told.of_run, client, run, name))
+                if endings.has_ended(run):
                     ended[run_id] = run
         if len(ended) == len(runs):
             return ended

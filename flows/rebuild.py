@@ -9,6 +9,7 @@ from typing import Any
 from prefect import State, flow
 from prefect.states import Completed, Failed
 
+from flows import device as elsewhere
 from flows.together import Wanted, build_all, leave_page
 from flows.worker import end_with_worker
 from hefjoin.catalogue.listing import specs_in
@@ -18,6 +19,7 @@ from hefjoin.report.fleet import Outcome, sentence
 from hefjoin.sdk.toolchain import Choice
 from hefjoin.service import require_store
 from hefjoin.stores import open_store
+from tasks.log import keep_to_the_point
 
 SHOWN = 10
 
@@ -25,16 +27,20 @@ logger = logging.getLogger("hefjoin.flows")
 
 
 @flow(name="rebuild", flow_run_name="rebuild {catalogue}", persist_result=False)
-def rebuild(catalogue: str, store: str = STORE, sdk: Choice = "auto", uses: str = "") -> State[Any]:
+def rebuild(
+    catalogue: str, store: str = STORE, sdk: Choice = "auto", device: elsewhere.Choice = "inline", uses: str = ""
+) -> State[Any]:
     """Build those specs of a catalogue of which something changed since they were built; the others are left alone.
 
     Args:
         catalogue: A folder or s3://bucket/prefix with specs in it.
         store: Where artifacts go: a folder or s3://bucket/prefix.
         sdk: Which compiler: the DFC, the emulator, or auto: the DFC where one is configured.
+        device: Where HEFs are measured: inline, on the machines that build; pool, on those of the pool hailo8.
         uses: Only specs that use this source, a path or an address. Empty: all.
     """
     end_with_worker()
+    keep_to_the_point()
     since_s = time.time()
     require_store(store)
     place = open_store(store)
@@ -45,7 +51,7 @@ def rebuild(catalogue: str, store: str = STORE, sdk: Choice = "auto", uses: str 
     wanted = [
         Wanted(each.spec, each.uri, each.due.key, "; ".join(each.due.reasons)) for each in due if each.spec and each.due
     ]
-    outcomes = build_all(wanted, {"store": store, "sdk": sdk}, since_s)
+    outcomes = build_all(wanted, {"store": store, "sdk": sdk, "device": device}, since_s)
     broken = [
         Outcome(name=each.name, uri=each.uri, ending="not started", problem=each.problem)
         for each in entries

@@ -23,6 +23,11 @@ def work_folder() -> Path:
     return Path(os.environ.get(WORK) or cache_folder() / "work").expanduser()
 
 
+def seen_folder() -> Path:
+    """Return where digests of this machine's files are kept."""
+    return cache_folder() / "seen"
+
+
 def sources_folder() -> Path:
     """Return where sources from afar are kept."""
     return cache_folder() / "sources"

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from hefjoin.artifacts import Record
-from hefjoin.folders import cache_folder, sources_folder, work_folder
+from hefjoin.folders import cache_folder, seen_folder, sources_folder, work_folder
 from hefjoin.sources.cache import Cache
 from hefjoin.sources.held import in_use, remove_dead
 
@@ -25,7 +25,7 @@ STEP_SECONDS = 25 * 3600
 DAY_SECONDS = 86400
 CHECKPOINTS = "checkpoints"
 
-Kind = Literal["sources", "work", "checkpoints", "prefect"]
+Kind = Literal["sources", "digests", "work", "checkpoints", "prefect"]
 
 
 class Source(Record):
@@ -81,6 +81,7 @@ def usage() -> Usage:
     return Usage(
         folders=(
             _folder("sources", cache.folder, kept),
+            _folder("digests", seen_folder(), list(_files(seen_folder()))),
             _folder("work", work_folder(), stages),
             _folder("checkpoints", work_folder() / CHECKPOINTS, list(_files(work_folder() / CHECKPOINTS))),
             _folder("prefect", cache_folder(), [path for home in _homes() for path in _files(home)]),
@@ -105,6 +106,7 @@ def removable(older_than_days: float = 0.0) -> list[Removable]:
     if old:
         size_bytes = sum(each.size_bytes for each in old)
         found.append(Removable("sources", str(cache.folder), len(old), size_bytes, lambda: cache.remove(old)))
+    found += [_digests(path) for path in _below(seen_folder()) if _last_change_s(path) <= before_s]
     checkpoints = _below(work_folder() / CHECKPOINTS)
     found += [_whole("work", path) for path in _stage_folders() if _last_change_s(path) <= unused_s]
     found += [_whole("checkpoints", path) for path in checkpoints if _last_change_s(path) <= unused_s]
@@ -150,6 +152,10 @@ def _whole(kind: Kind, path: Path) -> Removable:
 
     files = list(_files(path)) or [path]
     return Removable(kind, str(path), len(files), sum(_size_bytes(file) for file in files), remove)
+
+
+def _digests(path: Path) -> Removable:
+    return Removable("digests", str(path), 1, _size_bytes(path), lambda: path.unlink(missing_ok=True))
 
 
 def _home(home: Path) -> Removable:

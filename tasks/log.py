@@ -16,18 +16,27 @@ MARKS = ("[warning]", "[error]")
 
 class _Worth(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
-        is_chatter = record.name == "hefjoin.progress" or (
-            record.name == "hefjoin.sdk" and not any(mark in record.getMessage() for mark in MARKS)
-        )
-        if is_chatter:
-            record.send_to_api = False
-        if record.exc_info and isinstance(record.exc_info[1], HefJoinError):
+        is_told = record.exc_info is not None and isinstance(record.exc_info[1], HefJoinError)
+        if is_told:
             record.exc_info = None
+        if is_told or _is_chatter(record):
+            record.send_to_api = False
         return True
 
 
+def _is_chatter(record: logging.LogRecord) -> bool:
+    """Return whether something else says it better: a progress artifact, a log file, a stage, the run's state."""
+    if record.name == "hefjoin.sdk":
+        return not any(mark in record.getMessage() for mark in MARKS)
+    is_state = record.name == "prefect.task_runs" and record.getMessage().startswith("Finished in state")
+    return is_state or record.name == "hefjoin.progress"
+
+
 def keep_to_the_point() -> None:
-    """Let only what a person wants to read reach the pages of runs; once is enough for a process."""
+    """Let what a person wants to read reach the pages of runs, and nothing else; once is enough for a process."""
+    own = logging.getLogger("hefjoin")
+    if own.level == logging.NOTSET:
+        own.setLevel(logging.INFO)
     for name in ("hefjoin.progress", "hefjoin.sdk", "prefect.task_runs", "prefect.flow_runs"):
         logger = logging.getLogger(name)
         if not any(isinstance(each, _Worth) for each in logger.filters):

@@ -12,8 +12,8 @@ from hefjoin.errors import HefJoinError
 from hefjoin.folders import served_stores
 from hefjoin.manifest import Manifest
 from hefjoin.report.failure import failure_markdown
-from hefjoin.report.places import places_markdown
-from hefjoin.report.summary import summary_markdown, verdict_text
+from hefjoin.report.places import commands_markdown, links_markdown
+from hefjoin.report.summary import Added, summary_markdown, verdict_text
 from hefjoin.stores import Store
 
 LAST_BUILDS = 20
@@ -25,20 +25,21 @@ def leave_summary(build: Build, store: Store) -> None:
 
     manifest = build.manifest
     what = f"throughput at batch {min(manifest.spec.benchmark.batch_sizes)}"
-    text = summary_markdown(
-        manifest,
-        graph=pictures.graph_image(manifest),
+    added = Added(
+        links=links_markdown(build.published, served_stores()),
         snr=pictures.snr_image(manifest),
         history=pictures.history_image(_past(manifest, store, what), what),
-        files=places_markdown(build.published, served_stores()),
+        graph=pictures.graph_image(manifest),
+        commands=commands_markdown(build.published),
     )
+    text = summary_markdown(manifest, added)
     create_markdown_artifact(text, key=_key(manifest.spec.name), description=verdict_text(manifest))
 
 
 def leave_failure(error: HefJoinError, name: str) -> None:
     """Leave the page of a build that failed; `name` is empty where its spec could not be read."""
     text = failure_markdown(error, f"build {name}" if name else "the build")
-    create_markdown_artifact(text, key=_key(name or "failed"), description="Failed")
+    create_markdown_artifact(text, key=_key(name or "failed"), description=error.message.partition("\n")[0].rstrip(":"))
 
 
 def _past(manifest: Manifest, store: Store, what: str) -> list[tuple[str, float, str]]:

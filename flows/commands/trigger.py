@@ -103,7 +103,7 @@ def _post(client: SyncPrefectClient, spec: BuildSpec, options: dict[str, Any], k
         idempotency_key=key or f"trigger-{uuid4()}",  # so that an answer that is lost and asked for again is one run
     )
     state = f" was asked for before ({run.state.name if run.state else 'unknown'})" if known else ""
-    click.echo(f"{spec.name}: run {run.id}{state}\n{url_for('flow-run', run.id)}")
+    click.echo(f"{spec.name}: run {run.id}{state}\n{url_for('flow-run', run.id) or ''}".rstrip())
     return run.id
 
 

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
 NAMES = {
     "sources": "sources from S3",
+    "digests": "digests of local files",
     "work": "folders of stages",
     "checkpoints": "interrupted calibrations",
     "prefect": "embedded Prefect servers",

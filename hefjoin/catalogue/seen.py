@@ -109,9 +109,11 @@ class Seen:
 
     def _keep(self, source: Path, before: Mapping[str, Hashed], hashed: Mapping[str, Hashed]) -> None:
         settled = {name: each for name, each in hashed.items() if each.is_settled}
-        if settled == before:
-            return
         with os_errors(f"keep digests in {self._folder}", str(self._folder)):
+            if settled == before:
+                if before:
+                    self._record(source).touch()  # its last use
+                return
             self._folder.mkdir(parents=True, exist_ok=True)
             with partial_file(self._folder) as partial:
                 partial.write_text(Source(path=str(source), files=settled).model_dump_json(), encoding="utf-8")

@@ -15,7 +15,7 @@ from hefjoin.catalogue.due import Due, due
 from hefjoin.catalogue.listing import is_used
 from hefjoin.catalogue.seen import Once, Seen
 from hefjoin.errors import HefJoinError
-from hefjoin.folders import cache_folder, sources_folder
+from hefjoin.folders import seen_folder, sources_folder
 from hefjoin.sdk.toolchain import DFC_PYTHON, Choice, Toolchain, resolve
 from hefjoin.sources.cache import Cache
 from hefjoin.spec import BuildSpec
@@ -69,7 +69,7 @@ def survey(entries: Sequence[Entry], store: Store, choice: Choice = "auto", uses
         choice: The compiler that would build them.
         uses: A path or address. Empty: all specs.
     """
-    content, toolchains = Content(Seen(cache_folder() / "seen"), Cache(sources_folder())), Once()
+    content, toolchains = Content(Seen(seen_folder()), Cache(sources_folder())), Once()
 
     def toolchain(python: str) -> Toolchain | None:
         found: Toolchain | None = toolchains.get(python, lambda: _toolchain(choice, python))

@@ -91,7 +91,7 @@ def fleet_markdown(title: str, outcomes: Sequence[Outcome], remarks: Sequence[st
     parts = [f"## {escaped(title)}"]
     if outcomes:
         parts.append(f"**{escaped(sentence(outcomes))}**")
-    if any(each.build and each.build.sdk.provider == "emulator" for each in outcomes):
+    if _is_emulated(outcomes):
         parts.append(f"> {EMULATOR_NOTICE}")
     if built := [each for each in outcomes if not each.is_failed]:
         parts.append(table(HEADINGS, ((each.name, *figures(each)) for each in built)))
@@ -131,9 +131,15 @@ def render_fleet(title: str, moment: str, outcomes: Sequence[Outcome], remarks: 
         headings=HEADINGS,
         sentence=sentence(outcomes),
         has_failed=any(each.is_failed for each in outcomes),
-        is_emulated=any(each.build and each.build.sdk.provider == "emulator" for each in outcomes),
+        is_emulated=_is_emulated(outcomes),
         notice=EMULATOR_NOTICE,
     )
+
+
+def _is_emulated(outcomes: Sequence[Outcome]) -> bool:
+    """Return whether all there is was built by the emulator."""
+    providers = {each.build.sdk.provider for each in outcomes if each.build}
+    return providers == {"emulator"}
 
 
 def _gates(build: Manifest) -> str:

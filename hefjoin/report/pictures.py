@@ -38,8 +38,8 @@ def snr_image(manifest: Manifest) -> str:
 
 
 def history_image(points: Sequence[tuple[str, float, str]], what: str) -> str:
-    """Return the throughput of the last builds, as markdown; see `plots.plot_history`."""
-    return _image(plots.plot_history(points, what), f"{what} of the last builds") if points else ""
+    """Return the throughput of the last builds, as markdown, of two at least; see `plots.plot_history`."""
+    return _image(plots.plot_history(points, what), f"{what} of the last builds") if len(points) > 1 else ""
 
 
 def _image(svg: Markup, text: str) -> str:

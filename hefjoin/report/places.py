@@ -14,6 +14,7 @@ from urllib.parse import quote, unquote, urlsplit
 from hefjoin.report.markdown import code, escaped
 
 if TYPE_CHECKING:
+    from hefjoin.artifacts import Ref
     from hefjoin.manifest import Published
 
 
@@ -33,13 +34,20 @@ def web_address(uri: str, served: Mapping[str, str]) -> str:
     return ""
 
 
-def places_markdown(published: Published, served: Mapping[str, str]) -> str:
-    """Return links to report, HEF and manifest, or the commands that fetch them."""
-    files = {"report.html": published.report, published.hef_name: published.hef, "manifest.json": published.manifest}
-    links = {name: web_address(ref.uri, served) for name, ref in files.items()}
-    if all(links.values()):
-        return " · ".join(f"[{escaped(name)}](<{link}>)" for name, link in links.items())
-    return code("\n".join(_fetching(ref.uri, name, published.host) for name, ref in files.items()))
+def links_markdown(published: Published, served: Mapping[str, str]) -> str:
+    """Return links to report, HEF and manifest; empty where no browser finds them."""
+    links = {name: web_address(ref.uri, served) for name, ref in _files(published).items()}
+    return " · ".join(f"[{escaped(name)}](<{link}>)" for name, link in links.items()) if all(links.values()) else ""
+
+
+def commands_markdown(published: Published) -> str:
+    """Return the commands that fetch report, HEF and manifest."""
+    lines = code("\n".join(_fetching(ref.uri, name, published.host) for name, ref in _files(published).items()))
+    return f"To fetch report, HEF and manifest:\n\n{lines}"
+
+
+def _files(published: Published) -> dict[str, Ref]:
+    return {"report.html": published.report, published.hef_name: published.hef, "manifest.json": published.manifest}
 
 
 def _fetching(uri: str, name: str, host: str) -> str:

@@ -167,7 +167,11 @@ def plot_history(points: Sequence[tuple[str, float, str]], what: str) -> Markup:
         ticks = range((len(points) - 1) % every, len(points), every)
         axes.set_xticks(ticks, [words.moment_text(points[place][0])[5:16] for place in ticks])
         axes.set(xlim=(-0.5, len(points) - 0.5), ylim=(0, 1.2 * max(value for _, value, _ in points)))
-        axes.set(xlabel="build, by its time (UTC)", ylabel=f"FPS ({', '.join(sources)})", title=what)
+        axes.set(
+            xlabel="build, by its time (UTC)",
+            ylabel=f"FPS ({', '.join(sources)})",
+            title=f"{what[0].upper()}{what[1:]}",
+        )
         if len(sources) > 1:
             axes.legend(**BELOW, ncols=len(sources))
     return page[0]

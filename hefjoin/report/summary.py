@@ -162,23 +162,31 @@ def stage_note(run: StageRun) -> str:
     return run.reason if run.reason.startswith(how) else f"{how}: {run.reason}"
 
 
-def summary_markdown(manifest: Manifest, graph: str = "", snr: str = "", history: str = "", files: str = "") -> str:
-    """Return the build as markdown for the Prefect UI.
+@dataclass(frozen=True)
+class Added:
+    """What a summary has beside the manifest's own figures, each as markdown; what is empty is left out."""
 
-    Args:
-        manifest: The build.
-        graph: Picture of the joined network, as markdown; empty: left out.
-        snr: Picture of the outputs' SNR.
-        history: Picture of the last builds.
-        files: Where report, HEF and manifest are.
-    """
-    parts = [f"## {escaped(manifest.spec.name)}", f"**{escaped(verdict_text(manifest))}**"]
+    links: str = ""
+    """To report, HEF and manifest."""
+    snr: str = ""
+    """Picture of the outputs' SNR."""
+    history: str = ""
+    """Picture of the last builds."""
+    graph: str = ""
+    """Picture of the joined network."""
+    commands: str = ""
+    """That fetch report, HEF and manifest."""
+
+
+def summary_markdown(manifest: Manifest, added: Added = Added()) -> str:
+    """Return the build as markdown for the Prefect UI."""
+    parts = [f"## {escaped(manifest.spec.name)}", f"**{escaped(verdict_text(manifest))}**", added.links]
     if manifest.sdk.provider == "emulator":
-        parts.append(f"> {EMULATOR_NOTICE}")
-    parts += [files, table(HEADINGS, (astuple(row) for row in summary_rows(manifest)))]
+        parts.append(EMULATOR_NOTICE)
+    parts.append(table(HEADINGS, (astuple(row) for row in summary_rows(manifest))))
     if rows := score_rows(manifest):
         parts.append(table(SCORE_HEADINGS, (astuple(row) for row in rows)))
-    parts += [snr, table(("Joined network", "Figure"), figure_rows(manifest)), history]
+    parts += [added.snr, table(("Joined network", "Figure"), figure_rows(manifest)), added.history]
     if manifest.gates:
         gates = [
             (gate.name, gate.wanted, words.gate_found_text(manifest, gate), gate.verdict) for gate in manifest.gates
@@ -186,9 +194,9 @@ def summary_markdown(manifest: Manifest, graph: str = "", snr: str = "", history
         parts.append(table(("Gate", "Wanted", "Found", "Verdict"), gates))
     if manifest.repair and (repaired := words.repair_text(manifest.repair)):
         parts.append(f"**Repair.** {escaped(repaired)}")
-    parts += [escaped(words.fit_text(manifest.forecast.joined)), graph]
+    parts += [escaped(words.fit_text(manifest.forecast.joined)), added.graph]
     stages = [(run.title, words.duration_text(run.seconds), stage_note(run)) for run in manifest.stages]
-    parts.append(table(("Stage", "Time to build", "Why"), stages))
+    parts += [table(("Stage", "Time to build", "Why"), stages), added.commands]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 

@@ -13,10 +13,10 @@ from tests.zoo.tables import CHIPS
 FITTED = Path(hefjoin.forecast.__path__[0]) / "fitted.toml"
 HEAD = f"""\
 # Written by `python -m tests.benchmarks.forecast --write`, from the Model Zoo's published tables (v2.10 … v2.18); by
-# hand nothing is changed here. What each fit is worth is of networks that were left out of it,
-# {FOLDS};
-# the mean of {DIVISIONS} divisions for contexts, of {SPEED_DIVISIONS} for rates. Layers are those of our own counter where
-# the network could be built from its published architecture, else those of the study that the tables come with.
+# hand nothing is changed here. What each fit is worth is of networks that were left out of it:
+# {FOLDS}, the mean of {DIVISIONS} divisions for contexts, of {SPEED_DIVISIONS} for rates.
+# Layers are those of our own counter where the network could be built from its published architecture, else those of
+# the study that the tables come with.
 """
 FIT = f"""\
 # logit P(more than one context) = intercept + controllers·min(layers/limit, 2) + weights·min(parameters/limit, 2)

@@ -25,6 +25,7 @@ from tests.e2e.service import Service, pair_in, serving
 from tests.tiny import CLASSES, write_model
 
 BUILD, REBUILD = "join-and-compile/builders", "rebuild/nightly"
+HERE = {"sdk": "emulator", "device": "inline"}
 POSTS = 7
 REBUILDS = 3
 UNCHANGED = 20
@@ -70,7 +71,7 @@ def _service(folder: Path) -> Iterator[Service]:
 def _first_stage(service: Service) -> Row:
     """Post runs one after the other, each when the one before it has ended, so that the worker is warm and idle."""
     folder = service.folder / "latency"
-    given = {"spec": pair_in(folder, name="latency"), "store": str(folder / "store"), "sdk": "emulator"}
+    given = {"spec": pair_in(folder, name="latency"), "store": str(folder / "store"), **HERE}
     with _worker(service, "builders"):
         found = [_waited(service, given) for _ in range(POSTS + 1)][1:]
     texts = [spread(values, ".1f") for values in (*zip(*found, strict=True), [each.all_s for each in found])]
@@ -98,7 +99,7 @@ def _nothing_changed(service: Service) -> Row:
     taken, inside = [], []
     with _worker(service, "control"):
         for _ in range(REBUILDS):
-            run = service.post_run(REBUILD, {"catalogue": str(catalogue), "store": str(store), "sdk": "emulator"})
+            run = service.post_run(REBUILD, {"catalogue": str(catalogue), "store": str(store), **HERE})
             state = _require_completed(service, run)
             if not state["message"].startswith("nothing was built"):
                 raise BrokenMeasurement(f"a rebuild in which nothing changed ended as {state}")
@@ -142,10 +143,7 @@ def _second_worker(service: Service) -> Row:
     def by(workers: int) -> float:
         store = service.folder / f"round-{next(rounds)}"
         with _workers(service, workers):
-            runs = [
-                service.post_run(BUILD, {"spec": spec, "store": str(store), "sdk": "emulator", "force": True})
-                for spec in specs
-            ]
+            runs = [service.post_run(BUILD, {"spec": spec, "store": str(store), **HERE}) for spec in specs]
             for run in runs:
                 _require_completed(service, run)
         ended = [service.read(run) for run in runs]

@@ -22,20 +22,22 @@ class Mutant(NamedTuple):
 
 
 def mutants(schema: dict[str, Any], good: dict[str, Any], rng: random.Random) -> Iterator[Mutant]:
-    """Yield, for ever, mutants of a good parameter set that the schema forbids.
+    """Yield mutants of a good parameter set that the schema forbids, each once, for as long as there are more.
 
     What a mutation made is asked of jsonschema, so that one that happens to be valid is not among them.
     """
     validator = jsonschema.Draft202012Validator(schema)
     assert validator.is_valid(good), list(validator.iter_errors(good))
-    places = list(_places(schema, good, schema, ()))
+    places, seen = list(_places(schema, good, schema, ())), set[str]()
     while True:
         path, part = rng.choice(places)
         kind, change = rng.choice(_changes(part, rng) if path else _changes_of_fields(part, rng))
         parameters = copy.deepcopy(good)
         field = change(parameters, path)
-        if not validator.is_valid(parameters):
-            yield Mutant(parameters, field, f"{kind} at {'.'.join(map(str, path)) or 'top'}")
+        what = f"{kind} at {'.'.join(map(str, path)) or 'top'}"
+        if what not in seen and not validator.is_valid(parameters):
+            seen.add(what)
+            yield Mutant(parameters, field, what)
 
 
 def _places(

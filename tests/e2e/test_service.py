@@ -7,7 +7,6 @@ import random
 import socket
 import subprocess
 import sys
-from typing import Any
 
 import httpx
 import psutil
@@ -15,7 +14,7 @@ import pytest
 
 from deployments.setup import DECLARED
 from tests.e2e.conftest import ROOT, SECONDS
-from tests.e2e.mutants import Mutant, mutants
+from tests.e2e.mutants import mutants
 from tests.e2e.service import AUTH, Service, pair_in
 
 BUILD = "join-and-compile/builders"
@@ -28,7 +27,12 @@ def worker(service: Service) -> None:
 
 def test_a_run_by_the_api_builds_and_the_same_key_again_is_the_same_run(service: Service, worker: None) -> None:
     spec = pair_in(service.folder / "by-api", name="by-api")
-    parameters = {"spec": spec, "store": str(service.folder / "by-api" / "store"), "sdk": "emulator"}
+    parameters = {
+        "spec": spec,
+        "store": str(service.folder / "by-api" / "store"),
+        "sdk": "emulator",
+        "device": "inline",
+    }
     first, again = (service.post(BUILD, parameters, idempotency_key="one") for _ in range(2))
     assert (first.status_code, again.status_code) == (201, 200)
     assert first.json()["id"] == again.json()["id"]
@@ -43,27 +47,22 @@ class TestWhatIsNoSpec:
 
     COUNT = 40
 
-    @pytest.fixture(scope="class")
-    def good(self, service: Service) -> dict[str, Any]:
-        spec = pair_in(service.folder / "malformed", name="malformed")
-        return {"spec": spec, "store": str(service.folder / "malformed" / "store"), "sdk": "emulator"}
-
-    @pytest.fixture(scope="class")
-    def mutants(self, service: Service, good: dict[str, Any]) -> list[Mutant]:
+    def test_each_is_refused_by_the_field_and_none_becomes_a_run(self, service: Service) -> None:
+        good = {
+            "spec": pair_in(service.folder / "malformed"),
+            "store": str(service.folder / "store"),
+            "sdk": "emulator",
+        }
         schema = service.deployment(BUILD)["parameter_openapi_schema"]
-        return list(itertools.islice(mutants(schema, good, random.Random(6)), self.COUNT))
-
-    def test_each_is_refused_by_the_field_and_none_becomes_a_run(
-        self, service: Service, good: dict[str, Any], mutants: list[Mutant]
-    ) -> None:
+        drawn = list(itertools.islice(mutants(schema, good, random.Random(6)), self.COUNT))
         before = len(service.runs(BUILD))
         wrong = []
-        for mutant in mutants:
+        for mutant in drawn:
             answer = service.post(BUILD, mutant.parameters)
             if answer.status_code not in (409, 422) or mutant.field not in answer.text:
                 wrong.append(f"{mutant.what}: {answer.status_code} {answer.text}")
         assert wrong == []
-        assert len({mutant.what for mutant in mutants}) == self.COUNT
+        assert len({mutant.what for mutant in drawn}) == self.COUNT
         assert len(service.runs(BUILD)) == before
 
     @pytest.mark.parametrize(

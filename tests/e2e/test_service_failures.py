@@ -20,7 +20,7 @@ MANY = 4096
 BAR_S = 120.0
 """Within which a death must be known."""
 CANCEL_BAR_S = 15.0
-FINISHED = ("parse left", "parse right", "check", "forecast", "join")
+FINISHED = ("parse left", "parse right", "check {name}", "forecast {name}", "join {name}")
 """What a build has done when it quantizes."""
 
 
@@ -33,7 +33,9 @@ class Build:
         for seed, model in enumerate(("left", "right")):
             write_model(self.folder / f"{model}.onnx", seed, classes=4, size=64)
         np.save(self.folder / "images.npy", np.tile(images(64, size=64), (count // 64, 1, 1, 1)))
-        self.run = service.post_run(BUILD, {"spec": spec, "store": str(self.folder / "store"), "sdk": "emulator"})
+        self.run = service.post_run(
+            BUILD, {"spec": spec, "store": str(self.folder / "store"), "sdk": "emulator", "device": "inline"}
+        )
 
     def step(self) -> psutil.Process:
         """Return the step that quantizes, once it is at it."""
@@ -66,7 +68,8 @@ class Build:
         where = {"flow_runs": {"id": {"any_": [self.run]}}}
         tasks = self.service.api.json("POST", "/task_runs/filter", json=where)
         last = {task["name"]: task["state"]["name"] for task in sorted(tasks, key=lambda task: task["created"])}
-        assert {name: last[name] for name in FINISHED} == dict.fromkeys(FINISHED, "Reused")
+        finished = [title.format(name=self.folder.name) for title in FINISHED]
+        assert {title: last[title] for title in finished} == dict.fromkeys(finished, "Reused")
         assert len(list((self.folder / "store" / "names").rglob("*.json"))) == 1
 
 
@@ -88,8 +91,10 @@ def silent(service: Service) -> tuple[Build, float]:
     build = Build(service, "silent")
     build.step()
     flow = build.flow()
-    worker.kill()
+    worker.send_signal(signal.SIGSTOP)  # so that it cannot tell of the flow's end
     flow.kill()
+    worker.kill()
+    worker.wait()
     return build, time.monotonic()
 
 

@@ -99,3 +99,15 @@ def test_only_the_pages_of_the_own_ui_may_call_the_server(
     for name, value in given.items():
         monkeypatch.setenv(name, value)
     assert settings.server_environment()["PREFECT_SERVER_CORS_ALLOWED_ORIGINS"] == origins
+
+
+def test_the_home_of_the_database_is_made_for_its_owner_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PREFECT_HOME", raising=False)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "not" / "there"))
+    settings.make_home(settings.client_environment())
+    home = tmp_path / "not" / "there" / "hefjoin" / "prefect"
+    assert stat.S_IMODE(home.stat().st_mode) == 0o700
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "a file"))
+    (tmp_path / "a file").touch()
+    with pytest.raises(ToolchainError, match="cannot be made: Not a directory; set PREFECT_HOME"):
+        settings.make_home(settings.client_environment())

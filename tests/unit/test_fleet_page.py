@@ -36,10 +36,17 @@ def test_the_page_has_every_build_with_figures_and_their_sources_and_why_others_
         "It was due: left&#39;s model",
         "a remark",
         "2026-11-29 07:14 UTC",
-        "Nothing here was measured on a Hailo device",
     ):
         assert part in page
     assert page.count("<section") == 6
+
+
+def test_that_nothing_was_measured_is_said_where_nothing_was() -> None:
+    notice = "Nothing here was measured on a Hailo device"
+    for write in (lambda all_: render_fleet("Fleet", MOMENT, all_), lambda all_: fleet_markdown("Fleet", all_)):
+        assert notice in write([GOOD, HELD, BROKEN])
+        assert notice not in write([GOOD, REAL])
+        assert notice not in write([BROKEN])
 
 
 def test_the_page_loads_nothing() -> None:

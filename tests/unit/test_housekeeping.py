@@ -33,6 +33,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         version = Version("bkt", key, "etag", len(body), 0)
         entry = Entry(endpoint="http://x", source=f"s3://bkt/{key[:4]}", version=version, sha256=sha256)
         cache._write(cache._index("http://x", version.uri), entry.model_dump_json().encode())
+    aged(folder / "seen" / "note.json", b"{}", 3)
     work = folder / "work"
     aged(work / "parse-left-0123456789ab" / "parse.log", b"dead", 3)
     aged(work / "compile-tiny-ba9876543210" / "deep" / "request.json", b"alive", 0.9)
@@ -67,7 +68,9 @@ def files(home: Path) -> set[str]:
 def test_info_counts_what_is_there(home: Path) -> None:
     found = json.loads(run("info", "--json").output)
     counts = {each["kind"]: (each["files"], each["size_bytes"]) for each in found["folders"]}
-    assert counts == {"sources": (2, 18000), "work": (2, 9), "checkpoints": (2, 2), "prefect": (4, 4)}
+    assert counts == {
+        "sources": (2, 18000), "digests": (1, 2), "work": (2, 9), "checkpoints": (2, 2), "prefect": (4, 4),
+    }  # fmt: skip
     assert [(each["uri"], each["objects"], each["size_bytes"]) for each in found["sources"]] == [
         ("s3://bkt/new/", 1, 9000),
         ("s3://bkt/old/", 1, 9000),

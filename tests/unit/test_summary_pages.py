@@ -6,6 +6,7 @@ import base64
 import re
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
+from dataclasses import astuple
 from typing import Any
 
 import pytest
@@ -27,7 +28,7 @@ from hefjoin.manifest import Manifest, Published
 from hefjoin.report import pictures, summary
 from hefjoin.report.failure import failure_markdown
 from hefjoin.report.markdown import code
-from hefjoin.report.places import places_markdown, web_address
+from hefjoin.report.places import commands_markdown, links_markdown, web_address
 from tests.builds import device_manifest, failed_manifest, make_manifest, make_spec, maps_manifest
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -80,17 +81,15 @@ class TestPictures:
         assert "11-28 09:30" in text
         assert "412" in text
 
-    def test_a_long_history_and_one_build_are_drawn_too(self) -> None:
+    def test_a_long_history_is_drawn_too_and_one_build_is_none(self) -> None:
         many = [(f"2026-11-{day:02d}T09:30:00Z", 100.0 + day, "emulator") for day in range(1, 29)]
         assert "11-28 09:30" in texts(pictures.history_image(many, "throughput at batch 1"))
-        assert "11-01 09:30" in texts(pictures.history_image(many[:1], "throughput at batch 1"))
+        assert pictures.history_image(many[:1], "throughput at batch 1") == ""
 
-    def test_no_history_no_picture(self) -> None:
-        assert pictures.history_image([], "throughput at batch 1") == ""
-
-    def test_the_page_has_them_and_works_without(self) -> None:
-        page = summary.summary_markdown(make_manifest(), graph="![a](b)", snr="![c](d)", history="![e](f)", files="g")
-        assert [part for part in page.split("\n\n") if part in ("![a](b)", "![c](d)", "![e](f)", "g")]
+    def test_the_page_has_them_in_this_order_and_works_without(self) -> None:
+        added = summary.Added(links="[l](m)", snr="![c](d)", history="![e](f)", graph="![a](b)", commands="```\ng\n```")
+        page = summary.summary_markdown(make_manifest(), added)
+        assert [part for part in page.strip().split("\n\n") if part in astuple(added)] == list(astuple(added))
         assert "\n\n\n" not in summary.summary_markdown(make_manifest())
 
 
@@ -106,15 +105,16 @@ def published(store: str) -> Published:
 
 class TestPlaces:
     def test_a_served_store_is_linked_to(self) -> None:
-        text = places_markdown(published("s3://nets/store"), {"s3://nets/store/": "https://nets.example/s/"})
+        text = links_markdown(published("s3://nets/store"), {"s3://nets/store/": "https://nets.example/s/"})
         assert text.startswith("[report.html](<https://nets.example/s/objects/sha256/00/0.html>) · [pair.hef](<https:")
 
     def test_one_that_is_not_says_how_to_fetch_from_s3(self) -> None:
-        text = places_markdown(published("s3://nets/store"), {"s3://other": "https://nets.example"})
+        assert links_markdown(published("s3://nets/store"), {"s3://other": "https://nets.example"}) == ""
+        text = commands_markdown(published("s3://nets/store"))
         assert "\naws s3 cp s3://nets/store/objects/sha256/00/0.html report.html\n" in text
 
     def test_or_from_the_machine_whose_folder_it_is(self) -> None:
-        text = places_markdown(published("file:///srv/my%20store"), {})
+        text = commands_markdown(published("file:///srv/my%20store"))
         assert "\nscp 'builder1:/srv/my store/objects/sha256/00/0.hef' pair.hef\n" in text
 
     def test_another_store_whose_name_begins_alike_is_another(self) -> None:
