@@ -1,6 +1,6 @@
 """Forecast without a build: parse models as one does, in a folder that is gone afterwards, and add up what they take.
 
-The rule: what is foretold is foretold of the very networks that a build would join, by the stages of a build.
+The rule: what is foretold is foretold of the very networks that a build would join, counted as a build counts them.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from hefjoin.spec import MODEL_SUFFIXES, BuildSpec, HwArch, ModelSpec
 from hefjoin.stages.contract import Workplace, perform
 from hefjoin.stages.fetch import Models, fetch_models
 from hefjoin.stages.forecast import ForecastStage
+from hefjoin.stages.network import describe
 from hefjoin.stages.parse import Parse
 from hefjoin.stores import open_store
 
@@ -77,8 +78,15 @@ def _place(folder: Path, toolchain: Toolchain) -> Workplace:
 
 
 def _parsed(stages: Sequence[Parse], place: Workplace) -> dict[str, Network]:
+    """Parse what is an ONNX file; a HAR is read as it is, whoever made it and in whichever state."""
+
+    def network(stage: Parse) -> Network:
+        if stage.source.media != "har":
+            return perform(stage, place).value
+        return describe(place.store.get(stage.source, place.root / stage.name / "model.har"), stage.source)
+
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        found = list(pool.map(lambda stage: perform(stage, place).value, stages))
+        found = list(pool.map(network, stages))
     return {stage.name: network for stage, network in zip(stages, found, strict=True)}
 
 

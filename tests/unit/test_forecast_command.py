@@ -21,6 +21,9 @@ from hefjoin.stages.forecast import ForecastStage, compared, foresee
 from tests import builds, tiny
 from tests.zoo.catalogue import NETWORKS
 
+REAL = Path(__file__).resolve().parents[3] / "shared" / "data" / "har" / "whisper_hailo8l_hailo_model.har"
+needs_real_file = pytest.mark.skipif(not REAL.is_file(), reason="needs the real HAR, which is not committed")
+
 
 def forecast(*arguments: object) -> Result:
     return CliRunner().invoke(main, ["forecast", *map(str, arguments)])
@@ -106,6 +109,13 @@ def test_files_of_one_name_are_told_apart(tmp_path: Path) -> None:
     found = figures(tmp_path / "a" / "2-net.onnx", tmp_path / "b" / "2-net.onnx", "--hw-arch", "hailo8l")
     assert list(found["models"]) == ["model_2_net", "model_2_net_2"]
     assert found["joined"]["hw_arch"] == "hailo8l"
+
+
+@needs_real_file
+def test_a_har_of_the_vendors_compiler_is_read_as_it_is() -> None:
+    found = figures(REAL, "--hw-arch", "hailo8l")
+    assert found["joined"]["layers"] == 43  # of 50 in the HAR, as `test_har` tells which are none
+    assert found["joined"]["parameters"] == 604_648
 
 
 def test_the_stage_of_a_build_reads_its_script_and_precision(tmp_path: Path) -> None:
