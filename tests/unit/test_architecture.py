@@ -112,6 +112,7 @@ def test_layers_import_downwards_only(folder: str, forbidden: tuple[str, ...]) -
         ("hefjoin.spec_file", ["prefect", "onnx", "onnxruntime", "boto3", "numpy"]),
         ("hefjoin.doctor", ["prefect", "onnx", "onnxruntime", "boto3", "hefjoin.emulator"]),
         ("hefjoin.stages.parse", ["prefect", "onnxruntime", "boto3", "hefjoin.emulator"]),
+        ("hefjoin.stages.foretell", ["prefect", "onnxruntime", "boto3", "scipy", "hefjoin.emulator"]),
     ],
 )
 def test_heavy_packages_are_imported_where_they_are_used(module: str, absent: list[str]) -> None:
