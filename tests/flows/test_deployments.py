@@ -6,6 +6,8 @@ import inspect
 import shutil
 import subprocess
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,8 +24,8 @@ from prefect.workers.base import BaseWorker
 
 from deployments import automations, steps
 from deployments.compare import is_so
+from deployments.mended import mend_server, mend_worker
 from deployments.setup import DECLARED, POOLS, declared
-from deployments.worker import mend
 
 ROOT = Path(__file__).resolve().parents[2]
 UNITS = sorted((ROOT / "deployments" / "systemd").glob("*.service"))
@@ -141,7 +143,36 @@ def test_a_worker_leaves_a_run_alone_that_it_is_still_at(monkeypatch: pytest.Mon
     with pytest.raises(RuntimeError, match="already holding"):
         anyio.run(take, "one", "one")
     submitted.clear()
-    mend()
+    mend_worker()
     assert list(wanted) == ["self", "flow_run_response"]
     anyio.run(take, "one", "one", "two")
     assert submitted == ["one", "two"]
+
+
+def test_automations_are_evaluated_in_transactions_that_write_from_the_beginning(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Two that read first would both go on; the second of two that write waits for the first."""
+    from prefect.server.database import configurations
+    from prefect.server.events import triggers
+
+    asked: list[tuple[bool, bool]] = []
+
+    class Database:
+        @asynccontextmanager
+        async def session_context(self, begin_transaction: bool, with_for_update: bool) -> AsyncIterator[str]:
+            asked.append((begin_transaction, with_for_update))
+            yield "session"
+
+    async def evaluate() -> None:
+        async with triggers.automations_session(begin_transaction=True) as session:
+            assert session == "session"
+        async with triggers.automations_session():
+            pass
+
+    monkeypatch.setattr(triggers, "automations_session", triggers.automations_session)
+    monkeypatch.setattr("prefect.server.database.provide_database_interface", Database)
+    mend_server()
+    anyio.run(evaluate)
+    assert asked == [(True, True), (False, False)]
+    assert "IMMEDIATE" in inspect.getsource(configurations.AioSqliteConfiguration.begin_transaction)
