@@ -45,7 +45,8 @@ def worker(pool: str, limit: int | None) -> None:
     environment = settings.worker_environment()
     if environment["HEFJOIN_SERVICE"] == "1" and settings.SOURCES not in environment:
         click.echo(NOTHING_ALLOWED, err=True)
-    _become(environment, "worker", "start", "--pool", pool, "--type", "process", "--limit", runs, "--name", name)
+    command = ("worker", "start", "--pool", pool, "--type", "process", "--limit", runs, "--name", name)
+    _become(environment, *command, module="deployments.worker")
 
 
 @main.command()
@@ -65,12 +66,12 @@ def prefect(arguments: tuple[str, ...]) -> None:
     _become(settings.client_environment(), *arguments)
 
 
-def _become(environment: Mapping[str, str], *arguments: str) -> None:
+def _become(environment: Mapping[str, str], *arguments: str, module: str = "prefect") -> None:
     """Replace this process by Prefect's command."""
     settings.make_home(environment)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_DFL)  # a shell's background job ignores SIGINT, on which Prefect stops
-    os.execve(sys.executable, [sys.executable, "-m", "prefect", "--no-prompt", *arguments], dict(environment))
+    os.execve(sys.executable, [sys.executable, "-m", module, "--no-prompt", *arguments], dict(environment))
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import re
 
 from prefect import flow
 from prefect.artifacts import create_markdown_artifact
+from prefect.runtime import flow_run
 
 from flows.provenance import machine, versions
 from flows.worker import end_with_worker
@@ -33,7 +34,13 @@ from tasks.site import Site, workplace
 logger = logging.getLogger("hefjoin.flows")
 
 
-@flow(name="benchmark", flow_run_name="benchmark {build}", persist_result=False)
+def run_name() -> str:
+    """Return the name of a run: after the build that a person named; the one that a build gave it stays."""
+    build = str(flow_run.parameters["build"])
+    return str(flow_run.name) if build.startswith(f"{HANDED_OVER}/") else f"benchmark {build}"
+
+
+@flow(name="benchmark", flow_run_name=run_name, persist_result=False)
 def benchmark(build: str, store: str = STORE) -> Measured | None:
     """Run a build's HEF on the device of the worker's machine, and time it.
 

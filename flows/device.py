@@ -3,7 +3,7 @@
 The rules:
 
 1. The store says what was measured; the server says only who is at it.
-2. A build does not fail for want of a device. Where no worker begins within `HEFJOIN_DEVICE_WAIT_S`, none measured.
+2. A build does not fail for want of a device. Where no worker takes it within `HEFJOIN_DEVICE_WAIT_S`, none measured.
 3. A benchmark whose process or machine died is tried again; one that ended in an error is the build's own error.
 """
 
@@ -14,17 +14,17 @@ import logging
 import os
 import time
 from contextlib import suppress
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 from uuid import UUID
 
 import httpx
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.objects import FlowRun, WorkerStatus
+from prefect.client.schemas.objects import FlowRun, State, WorkerStatus
 from prefect.exceptions import ObjectNotFound
 from prefect.runtime import flow_run
 
 from flows import child
-from hefjoin.errors import DeviceError, InputError
+from hefjoin.errors import DeviceError, InputError, StoreError
 from hefjoin.manifest import DeviceHost, StageRun
 from hefjoin.results.measured import Measured
 from hefjoin.stages.benchmark import NOT_MEASURED, Benchmark
@@ -37,8 +37,10 @@ Choice = Literal["inline", "pool"]
 POOL = "hailo8"
 DEPLOYMENT = f"benchmark/{POOL}"
 WAIT = "HEFJOIN_DEVICE_WAIT_S"
-"""Environment variable that says how many seconds a build waits for a worker to begin."""
+"""Environment variable that says how many seconds a build waits for a worker to take its benchmark."""
 DEFAULT_WAIT_S = 900.0
+BEGIN_SECONDS = 300.0
+"""Within which a worker that took a run begins it, unless it died."""
 STOP_SECONDS = 30.0
 """How long a run that was cancelled is waited for."""
 TRIES = 3
@@ -74,7 +76,7 @@ def require_pool() -> None:
 
 
 def wait_seconds() -> float:
-    """Return how long a build waits for a worker to begin.
+    """Return how long a build waits for a worker.
 
     Raises:
         InputError: `HEFJOIN_DEVICE_WAIT_S` is no number of seconds.
@@ -96,7 +98,12 @@ def benchmark_elsewhere(site: Site, stage: Benchmark) -> Elsewhere:
     handover = Handover.of(place.store, str(flow_run.id), stage)
     handover.ask(stage, place)
     begun = time.monotonic()
-    given = handover.given(place) or _waited_for(handover, place, stage.name)
+    try:
+        given = handover.given(place) or _waited_for(handover, place, stage.name)
+    except BaseException:
+        with suppress(StoreError):  # `gc` removes what is left
+            handover.forget()
+        raise
     if isinstance(given, Given):
         logger.info("%s: measured by %s", stage.title, given.by.machine.host)
         return Elsewhere(Outcome(value=given.value, run=given.run), given.by, handover)
@@ -146,10 +153,10 @@ class _Following:
         self._run_id, self._handover, self._place = run_id, handover, place
         self._endings = child.Endings()
         self._wait_s = wait_seconds()
-        self._waiting_since = time.monotonic()
+        self._state = ""
+        self._since = 0.0
         self._is_first = True
-        self._stop: Ending | None = None
-        self._stopped = 0.0
+        self._stopped: float | None = None
 
     def result(self) -> Given | Ending:
         for runs in child.polled([self._run_id]):
@@ -166,9 +173,9 @@ class _Following:
             return None
         if state.is_final() and self._is_first:
             return Ending(f"run {run.name} is over already", "stale")
-        if self._stop:
+        if self._stopped is not None:
             is_over = state.is_final() or time.monotonic() - self._stopped > STOP_SECONDS
-            return self._stop if is_over else None
+            return Ending(_nobody(self._wait_s), "for good") if is_over else None
         if state.is_cancelled():
             return Ending(f"its run {run.name} was cancelled", "for good")
         if state.is_crashed():
@@ -176,18 +183,23 @@ class _Following:
             return Ending(why, "lost") if self._endings.has_ended(run) else None
         if state.is_final():
             raise self._without_figure(run)
-        if state.is_running():
-            self._waiting_since = time.monotonic()
-            if self._handover.is_lost():
-                self._cancel(Ending("its machine or process went away", "lost"))
-        elif not state.is_cancelling() and time.monotonic() - self._waiting_since >= self._wait_s:
-            self._cancel(Ending(_nobody(self._wait_s), "for good"))
-        return None
+        return self._unended(state)
 
-    def _cancel(self, ending: Ending) -> None:
-        """End the run; a figure that comes all the same, because a worker began just then, is taken."""
-        self._stop, self._stopped = ending, time.monotonic()
-        child.patiently(lambda: child.cancel(self._run_id))
+    def _unended(self, state: State[Any]) -> Ending | None:
+        """Cancel a run that nobody takes, or whose worker is gone.
+
+        Of one that is cancelled for want of a worker the end is waited for: one may take it just then, and be done.
+        """
+        if state.type != self._state:
+            self._state, self._since = state.type, time.monotonic()
+        waited = time.monotonic() - self._since
+        if state.is_scheduled() and waited >= self._wait_s:
+            self._stopped = time.monotonic()
+            child.patiently(lambda: child.cancel(self._run_id))
+        elif (state.is_running() and self._handover.is_lost()) or (state.is_pending() and waited > BEGIN_SECONDS):
+            child.patiently(lambda: child.cancel(self._run_id))
+            return Ending("its machine or process went away", "lost")
+        return None
 
     def _without_figure(self, run: FlowRun) -> DeviceError:
         assert run.state is not None
@@ -199,11 +211,11 @@ class _Following:
 
 
 def _nobody(wait_s: float) -> str:
-    """Say that no worker began, and which there are."""
+    """Say that no worker took it, and which there are."""
     until = time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime())
     online: list[str] = []
     with suppress(httpx.HTTPError, ObjectNotFound), get_client(sync_client=True) as client:
         workers = client.read_workers_for_work_pool(POOL)
         online = [worker.name for worker in workers if worker.status == WorkerStatus.ONLINE]
     there = f"these are busy or away: {', '.join(online)}" if online else "it has none that is online"
-    return f"no worker of the pool {POOL} began the benchmark within {wait_s:g} s, until {until}; {there}"
+    return f"no worker of the pool {POOL} took the benchmark within {wait_s:g} s, until {until}; {there}"

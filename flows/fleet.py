@@ -18,6 +18,7 @@ from hefjoin.report.fleet import Outcome, sentence
 from hefjoin.sdk.toolchain import Choice
 from hefjoin.service import require_store
 from hefjoin.stores import open_store
+from tasks.log import keep_to_the_point
 
 
 @flow(name="fleet", flow_run_name="fleet", persist_result=False)
@@ -38,6 +39,7 @@ def fleet(
         force: Build everything anew, though nothing changed.
     """
     end_with_worker()
+    keep_to_the_point()
     require_store(store)
     place = open_store(store)
     entries = read_all(listed(specs))

@@ -19,6 +19,7 @@ from hefjoin.report.fleet import Outcome, sentence
 from hefjoin.sdk.toolchain import Choice
 from hefjoin.service import require_store
 from hefjoin.stores import open_store
+from tasks.log import keep_to_the_point
 
 SHOWN = 10
 
@@ -39,6 +40,7 @@ def rebuild(
         uses: Only specs that use this source, a path or an address. Empty: all.
     """
     end_with_worker()
+    keep_to_the_point()
     since_s = time.time()
     require_store(store)
     place = open_store(store)

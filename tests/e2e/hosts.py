@@ -45,7 +45,8 @@ class Host:
     def start(self, command: list[str], folder: Path, environment: Mapping[str, str], log: Path) -> None:
         """Start a command on this host."""
         enter = ["nsenter", f"--net=/run/netns/{self.namespace}", "unshare", "--uts", "--pid", "--fork", "--mount-proc"]
-        named = ["--kill-child", "sh", "-c", 'hostname "$0" && exec "$@"', self.name, *command]
+        # The shell is the first process of its namespace: all of it ends with that one, and that one ignores signals.
+        named = ["--kill-child", "sh", "-c", 'hostname "$0" && "$@"; exit $?', self.name, *command]
         with log.open("ab") as output:
             process = subprocess.Popen(
                 [*enter, *named], cwd=folder, env=dict(environment), stdin=subprocess.DEVNULL,

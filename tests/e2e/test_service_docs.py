@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import stat
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -67,3 +69,20 @@ def test_so_do_the_lines_in_python(service: Service) -> None:
 def test_what_came_of_it_is_read_from_the_store(service: Service) -> None:
     (code,) = blocks("python", "Read what came of it")
     assert re.match(r"\d{8}-\d{6}-[0-9a-f]{8} 1 \[", printed_by(service, [sys.executable, "-"], code))
+
+
+def test_on_a_machine_with_nothing_the_first_start_makes_home_and_password(home: Path, tmp_path: Path) -> None:
+    new = Service(tmp_path / "new", home, XDG_STATE_HOME=str(tmp_path / "state"))
+    for name in ("PREFECT_HOME", "PREFECT_API_AUTH_STRING"):
+        del new.environment[name]
+    try:
+        new.start_server()
+        auth = new.folder / "config" / "hefjoin" / "auth"
+        assert stat.S_IMODE(auth.stat().st_mode) == 0o600
+        assert stat.S_IMODE((tmp_path / "state" / "hefjoin" / "prefect").stat().st_mode) == 0o700
+        assert {line.rpartition(": ")[2] for line in new.deploy().splitlines()} == {"made"}
+        refused = new.run("setup", PREFECT_API_AUTH_STRING=AUTH)
+        assert "refuses the auth string" in refused.stderr
+        assert auth.read_text().strip().partition(":")[2] not in new.log("server.log")
+    finally:
+        new.end()

@@ -91,8 +91,10 @@ def silent(service: Service) -> tuple[Build, float]:
     build = Build(service, "silent")
     build.step()
     flow = build.flow()
-    worker.kill()
+    worker.send_signal(signal.SIGSTOP)  # so that it cannot tell of the flow's end
     flow.kill()
+    worker.kill()
+    worker.wait()
     return build, time.monotonic()
 
 

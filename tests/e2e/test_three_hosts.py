@@ -26,8 +26,10 @@ from tests.tiny import images, pair, write_model
 
 BUILD = "join-and-compile/builders"
 CUT_S = 30.0
-LONG_S = 300.0
+LONG_S = 900.0
 """A benchmark that outlives its host."""
+PATIENCE_S = 300.0
+"""For what takes a quarter of that on a machine that does nothing else."""
 WAIT_S = 20.0
 SILENT_BAR_S = 120.0
 
@@ -84,10 +86,10 @@ class Site:
             assert self.service.read(build)["state"]["type"] not in ("FAILED", "CRASHED"), self.service.logs(build)
             return bool(self.service.processes("quantize.request.json"))
 
-        wait_for("step that quantizes", found)
+        wait_for("step that quantizes", found, PATIENCE_S)
 
     def completed(self, build: str, name: str) -> Manifest:
-        run = self.service.wait(build)
+        run = self.service.wait(build, seconds=PATIENCE_S)
         assert run["state"]["type"] == "COMPLETED", self.service.logs(build)
         found = latest_build(open_store(self.store), "emulator", name)
         assert found is not None
@@ -152,13 +154,13 @@ def test_a_whole_build_over_three_hosts_with_the_builders_cable_out_for_half_a_m
 def test_a_build_whose_device_is_gone_ends_as_not_measured(site: Site) -> None:
     build = site.build("unmeasured", seconds=LONG_S)
     store = open_store(site.store)
-    wait_for("benchmark at work", lambda: store.list_records("claims/benchmark"))
+    wait_for("benchmark at work", lambda: store.list_records("claims/benchmark"), PATIENCE_S)
     site.device.die()
     start = time.monotonic()
     manifest = site.completed(build, "unmeasured")
     print(f"device gone: the build ended after {time.monotonic() - start:.0f} s")
     assert (manifest.measured.source, manifest.measured_by) == ("not measured", None)
-    assert f"no worker of the pool hailo8 began the benchmark within {WAIT_S:g} s" in manifest.measured.device
+    assert f"no worker of the pool hailo8 took the benchmark within {WAIT_S:g} s" in manifest.measured.device
 
 
 def test_a_build_whose_host_is_gone_is_taken_up_by_another(site: Site, orphan: tuple[str, float]) -> None:

@@ -6,8 +6,10 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import anyio
 import jsonschema
 import pytest
 import yaml
@@ -15,10 +17,12 @@ from prefect import Flow
 from prefect.client.schemas.schedules import CronSchedule
 from prefect.utilities.callables import parameter_schema
 from prefect.utilities.importtools import import_object
+from prefect.workers.base import BaseWorker
 
 from deployments import automations, steps
 from deployments.compare import is_so
 from deployments.setup import DECLARED, POOLS, declared
+from deployments.worker import mend
 
 ROOT = Path(__file__).resolve().parents[2]
 UNITS = sorted((ROOT / "deployments" / "systemd").glob("*.service"))
@@ -112,3 +116,28 @@ def test_the_units_leave_nothing_and_open_little(unit: Path) -> None:
         "UMask=0077",
     ):
         assert wanted in lines
+
+
+def test_a_worker_leaves_a_run_alone_that_it_is_still_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    submitted: list[str] = []
+
+    async def submit(worker: Any, found: list[Any]) -> list[Any]:
+        for each in found:
+            worker._limiter.acquire_on_behalf_of_nowait(each.flow_run.id)
+            submitted.append(each.flow_run.id)
+        return found
+
+    async def take(*names: str) -> None:
+        limiter = anyio.CapacityLimiter(2)
+        worker = SimpleNamespace(_limiter=limiter)
+        for name in names:
+            runs: Any = [SimpleNamespace(flow_run=SimpleNamespace(id=name))]
+            await BaseWorker._submit_scheduled_flow_runs(worker, runs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(BaseWorker, "_submit_scheduled_flow_runs", submit)
+    with pytest.raises(RuntimeError, match="already holding"):
+        anyio.run(take, "one", "one")
+    submitted.clear()
+    mend()
+    anyio.run(take, "one", "one", "two")
+    assert submitted == ["one", "two"]

@@ -207,16 +207,20 @@ class TestNobodyBegins:
         clock.idle(10)
         outcome, by, _ = hand_over(store, stage)
         assert (outcome.value.source, outcome.value.batches, by) == ("not measured", (), None)
-        assert "no worker of the pool hailo8 began the benchmark within 5 s" in outcome.value.device
+        assert "no worker of the pool hailo8 took the benchmark within 5 s" in outcome.value.device
         assert [run.state.name for run in runs(stage.name)] == ["Cancelled"]
 
     def test_a_worker_that_takes_it_just_then_and_is_stopped_leaves_no_figure(
-        self, store: Store, stage: Benchmark, worker: Worker, clock: Clock
+        self, store: Store, stage: Benchmark, worker: Worker, clock: Clock, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        clock.then(
-            lambda: None, lambda: set_state(worker.run_id, Pending()), lambda: None,
-            lambda: set_state(worker.run_id, Cancelled()),
-        )  # fmt: skip
+        def just_before(run_id: UUID) -> None:
+            set_state(run_id, Pending())
+            cancel(run_id)
+
+        cancel = child.cancel
+        monkeypatch.setattr(child, "cancel", just_before)
+        quiet = [lambda: None] * 3
+        clock.then(*quiet, lambda: None, lambda: set_state(worker.run_id, Cancelled()))
         outcome, by, _ = hand_over(store, stage)
         assert (outcome.value.source, by) == ("not measured", None)
 
@@ -291,11 +295,15 @@ class TestDeath:
             dead = claims._this_process("benchmark").model_copy(update={"started": "never"})
             store.create_record(f"claims/{key}/000001", dead.model_dump(mode="json"))
 
-        stopped: list[UUID] = []
-        clock.then(
-            worker.begin, die, lambda: stopped.append(worker.run_id), lambda: set_state(stopped[0], Cancelled()),
-            worker.begin, worker.measure,
-        )  # fmt: skip
+        clock.then(worker.begin, die, worker.begin, worker.measure)
+        assert hand_over(store, stage).outcome.value.source == "device"
+        assert [run.state.name for run in runs(stage.name)] == ["Running", "Cancelling"]
+
+    def test_one_that_was_taken_and_never_began_is_tried_again(
+        self, store: Store, stage: Benchmark, worker: Worker, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(device, "BEGIN_SECONDS", 5.0)
+        clock.then(lambda: set_state(worker.run_id, Pending()), *[lambda: None] * 3, worker.begin, worker.measure)
         assert hand_over(store, stage).outcome.value.source == "device"
         assert len(runs(stage.name)) == 2
 
