@@ -18,9 +18,10 @@ def mend() -> None:
     submit = BaseWorker._submit_scheduled_flow_runs
 
     @wraps(submit)
-    async def submit_others(worker: Any, found: list[Any]) -> list[Any]:
+    async def submit_others(worker: Any, flow_run_response: list[Any]) -> list[Any]:
         held = set(worker._limiter.statistics().borrowers) if worker._limiter else set()
-        runs: list[Any] = await submit(worker, [each for each in found if each.flow_run.id not in held])
+        others = [each for each in flow_run_response if each.flow_run.id not in held]
+        runs: list[Any] = await submit(worker, flow_run_response=others)
         return runs
 
     BaseWorker._submit_scheduled_flow_runs = submit_others  # type: ignore[method-assign, assignment]

@@ -61,8 +61,12 @@ class Build:
     def processes(self) -> list[psutil.Process]:
         return [each for each in self.service.processes() if _run_of(each) == self.run]
 
+    def wait_for_crash(self) -> None:
+        """Return once the server knows that the run crashed, even if it is taken up already."""
+        wait_for("crash", lambda: "Crashed" in names(self.service.states(self.run)), BAR_S)
+
     def require_completed_from_what_had_finished(self, attempts: int) -> None:
-        run = self.service.wait(self.run)
+        run = self.service.wait(self.run, ["COMPLETED", "FAILED", "CANCELLED"])
         assert run["state"]["type"] == "COMPLETED", self.service.logs(self.run)
         assert run["run_count"] == attempts
         where = {"flow_runs": {"id": {"any_": [self.run]}}}
@@ -109,9 +113,8 @@ def test_a_flow_that_is_killed_is_taken_up_again(service: Service, worker: subpr
     build = Build(service, "flow-killed")
     build.step()
     build.flow().kill()
-    service.wait(build.run, ["Crashed", "AwaitingRetry"], seconds=BAR_S)
+    build.wait_for_crash()
     build.require_completed_from_what_had_finished(attempts=2)
-    assert "Crashed" in names(service.states(build.run))
 
 
 def test_a_step_that_is_killed_fails_the_run_with_its_log(service: Service, worker: subprocess.Popen[bytes]) -> None:
@@ -157,7 +160,7 @@ def test_a_run_whose_worker_ends_is_taken_up_by_another(
     worker.send_signal(number)
     worker.wait(BAR_S)
     start = time.monotonic()
-    service.wait(build.run, ["Crashed", "AwaitingRetry"], seconds=BAR_S)
+    build.wait_for_crash()
     print(f"worker {number.name}: known after {time.monotonic() - start:.1f} s (bar {BAR_S:.0f} s)")
     wait_for("end of all processes", lambda: not build.processes(), CANCEL_BAR_S)
     service.worker("builders", limit=4)
@@ -182,7 +185,7 @@ def test_a_run_that_is_heard_of_no_more_is_crashed_and_taken_up_again(
     service: Service, worker: subprocess.Popen[bytes], silent: tuple[Build, float]
 ) -> None:
     build, killed_at = silent
-    service.wait(build.run, ["Crashed", "AwaitingRetry", "COMPLETED"], seconds=BAR_S)
+    build.wait_for_crash()
     print(f"silent: known at most {time.monotonic() - killed_at:.0f} s after (bar {BAR_S:.0f} s)")
     build.require_completed_from_what_had_finished(attempts=2)
     (crashed,) = [state for state in service.states(build.run) if state["name"] == "Crashed"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import shutil
 import subprocess
 import sys
@@ -121,23 +122,26 @@ def test_the_units_leave_nothing_and_open_little(unit: Path) -> None:
 def test_a_worker_leaves_a_run_alone_that_it_is_still_at(monkeypatch: pytest.MonkeyPatch) -> None:
     submitted: list[str] = []
 
-    async def submit(worker: Any, found: list[Any]) -> list[Any]:
-        for each in found:
+    wanted = inspect.signature(BaseWorker._submit_scheduled_flow_runs).parameters
+
+    async def submit(worker: Any, flow_run_response: list[Any]) -> list[Any]:
+        for each in flow_run_response:
             worker._limiter.acquire_on_behalf_of_nowait(each.flow_run.id)
             submitted.append(each.flow_run.id)
-        return found
+        return flow_run_response
 
     async def take(*names: str) -> None:
         limiter = anyio.CapacityLimiter(2)
         worker = SimpleNamespace(_limiter=limiter)
         for name in names:
             runs: Any = [SimpleNamespace(flow_run=SimpleNamespace(id=name))]
-            await BaseWorker._submit_scheduled_flow_runs(worker, runs)  # type: ignore[arg-type]
+            await BaseWorker._submit_scheduled_flow_runs(worker, flow_run_response=runs)  # type: ignore[arg-type]
 
     monkeypatch.setattr(BaseWorker, "_submit_scheduled_flow_runs", submit)
     with pytest.raises(RuntimeError, match="already holding"):
         anyio.run(take, "one", "one")
     submitted.clear()
     mend()
+    assert list(wanted) == ["self", "flow_run_response"]
     anyio.run(take, "one", "one", "two")
     assert submitted == ["one", "two"]
