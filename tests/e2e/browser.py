@@ -27,6 +27,11 @@ AT_REST = """
         each.playState !== 'running' || each.effect.getComputedTiming().iterations === Infinity
     ) && [...document.images].every(each => each.complete)
 """
+LABELS = """
+    return [...document.querySelectorAll('label')].filter(each =>
+        each.textContent.trim().replace(/ \\(Optional\\)$/, '') === arguments[0]
+    )
+"""
 TALL = "return Math.max(...[...document.querySelectorAll('*')].map(each => each.scrollHeight))"
 Found = Callable[[], Any]
 
@@ -90,7 +95,8 @@ class Browser:
 
     def labels(self, label: str) -> list[WebElement]:
         """Return the labels that say this, wherever in the form."""
-        return [each for each in self.all("label") if each.text.removesuffix(" (Optional)") == label]
+        found: list[WebElement] = self.driver.execute_script(LABELS, label)
+        return found
 
     def write(self, label: str, text: str, nth: int = 0) -> None:
         """Write into the nth field of this label, over what stands there."""

@@ -218,7 +218,7 @@ class Service:
             return each if {each["state"]["type"], each["state"]["name"]} & set(states) else None
 
         try:
-            result: Run = wait_for(f"run in {', '.join(states)}", found, seconds)
+            result: Run = wait_for(f"run in {', '.join(states)}", found, seconds, 0.25)
         except BaseException:
             print(f"run {run}:", *((state["name"], state["message"]) for state in self.states(run)), sep="\n  ")
             print(self.logs(run))
