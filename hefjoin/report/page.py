@@ -13,13 +13,14 @@ from typing import Any
 
 import numpy as np
 import yaml
-from jinja2 import Environment, PackageLoader, StrictUndefined, Template
+from jinja2 import Template
 from markupsafe import Markup
 
 from hefjoin.artifacts import Ref
 from hefjoin.forecast.fit import Fit
 from hefjoin.manifest import Manifest, StageRun
 from hefjoin.report import graph, maps, noise, plots, summary, words
+from hefjoin.report.template import page_environment
 from hefjoin.results.measured import BatchMeasurement, Measured
 from hefjoin.results.quantized import OutputAccuracy
 from hefjoin.scores import ModelScores
@@ -141,13 +142,7 @@ def render_page(manifest: Manifest, outputs: Path, frames: Path) -> str:
 
 
 def _template() -> Template:
-    environment = Environment(
-        loader=PackageLoader("hefjoin.report", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = page_environment()
     environment.filters |= {
         "db": words.db_text,
         "duration": words.duration_text,
