@@ -63,7 +63,7 @@ e2e: .venv/e2e-ready .venv-dfc/ready
 	  apt-get update -qq && apt-get install -qy --no-install-recommends chromium chromium-driver fonts-dejavu-core; }
 	@command -v ip >/dev/null || { echo "installing iproute2"; apt-get update -qq && apt-get install -qy iproute2; }
 	@{ command -v curl && command -v jq; } >/dev/null || { echo "installing curl and jq"; apt-get update -qq && apt-get install -qy curl jq; }
-	$(BIN)/python -m pytest tests/e2e --ignore tests/e2e/test_service_failures.py  # see docs/roadmap.md, item 2
+	$(BIN)/python -m pytest tests/e2e
 
 # The peers that the emulator's quantization is measured against.
 .venv/bench-ready: .venv/e2e-ready

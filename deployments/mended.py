@@ -4,13 +4,15 @@
    done with its first process makes it raise and end, and with it all its runs. Here it waits for the next look.
 2. A worker that is told to end kills its runs' processes and says nothing of it, so that they read `Running` until
    heartbeats are missed. Here it ends at once; its flows hear of that from the kernel and report (flows/worker.py).
-3. A server on SQLite evaluates automations in transactions that read first and write then. One that finds that somebody
-   wrote in between fails at once, four times in a row, and the event is dropped: a crashed run is then never
-   taken up. Here such a transaction is one that writes from its beginning, and waits for its turn.
+3. A server on SQLite begins its transactions as readers. One that comes to write and finds that somebody wrote in
+   between fails at once: requests are answered by 503, events are dropped and a crashed run is then never taken up.
+   Others try again every tenth of a second, each with one of the few connections. Here all write from their beginning,
+   and queue for it before they have a connection.
 """
 
 from __future__ import annotations
 
+import asyncio
 import runpy
 import signal
 import sys
@@ -18,6 +20,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import wraps
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from prefect.utilities import processutils
 from prefect.workers.base import BaseWorker
@@ -43,17 +46,19 @@ def mend_worker() -> None:
 
 
 def mend_server() -> None:
-    """Let the evaluation of automations wait for its turn to write."""
-    from prefect.server.database import provide_database_interface
-    from prefect.server.events import triggers
+    """Let transactions on SQLite take turns."""
+    from prefect.server.database.configurations import AioSqliteConfiguration
+
+    begin = AioSqliteConfiguration.begin_transaction
+    turns: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = WeakKeyDictionary()
 
     @asynccontextmanager
-    async def session(begin_transaction: bool = False) -> AsyncIterator[Any]:
-        database = provide_database_interface()
-        async with database.session_context(begin_transaction, with_for_update=begin_transaction) as found:
-            yield found
+    async def begin_in_turn(database: Any, session: Any, with_for_update: bool = False) -> AsyncIterator[Any]:
+        turn = turns.setdefault(asyncio.get_running_loop(), asyncio.Lock())
+        async with turn, begin(database, session, with_for_update=True) as transaction:
+            yield transaction
 
-    triggers.automations_session = session  # type: ignore[attr-defined]
+    AioSqliteConfiguration.begin_transaction = begin_in_turn  # type: ignore[method-assign, assignment]
 
 
 if __name__ == "__main__":

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import shutil
 import subprocess
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -21,6 +20,8 @@ from prefect.client.schemas.schedules import CronSchedule
 from prefect.utilities.callables import parameter_schema
 from prefect.utilities.importtools import import_object
 from prefect.workers.base import BaseWorker
+from sqlalchemy import text
+from sqlalchemy.exc import OperationalError
 
 from deployments import automations, steps
 from deployments.compare import is_so
@@ -149,30 +150,33 @@ def test_a_worker_leaves_a_run_alone_that_it_is_still_at(monkeypatch: pytest.Mon
     assert submitted == ["one", "two"]
 
 
-def test_automations_are_evaluated_in_transactions_that_write_from_the_beginning(
-    monkeypatch: pytest.MonkeyPatch,
+def test_transactions_that_read_first_and_write_then_take_turns(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Two that read first would both go on; the second of two that write waits for the first."""
-    from prefect.server.database import configurations
-    from prefect.server.events import triggers
+    """Of two as Prefect begins them the second to write fails; of two that take turns none does."""
+    from prefect.server.database.configurations import AioSqliteConfiguration
 
-    asked: list[tuple[bool, bool]] = []
+    async def count_at_once(name: str) -> int:
+        configuration = AioSqliteConfiguration(f"sqlite+aiosqlite:///{tmp_path / name}")
+        engine = await configuration.engine()
 
-    class Database:
-        @asynccontextmanager
-        async def session_context(self, begin_transaction: bool, with_for_update: bool) -> AsyncIterator[str]:
-            asked.append((begin_transaction, with_for_update))
-            yield "session"
+        async def count() -> None:
+            async with await configuration.session(engine) as session, configuration.begin_transaction(session):
+                found = (await session.execute(text("SELECT count FROM runs"))).scalar_one()
+                await asyncio.sleep(0.05)
+                await session.execute(text("UPDATE runs SET count = :next"), {"next": found + 1})
 
-    async def evaluate() -> None:
-        async with triggers.automations_session(begin_transaction=True) as session:
-            assert session == "session"
-        async with triggers.automations_session():
-            pass
+        async with engine.begin() as connection:
+            await connection.execute(text("CREATE TABLE runs AS SELECT 0 AS count"))
+        try:
+            await asyncio.gather(*(count() for _ in range(5)))
+            async with engine.connect() as connection:
+                return int((await connection.execute(text("SELECT count FROM runs"))).scalar_one())
+        finally:
+            await engine.dispose()
 
-    monkeypatch.setattr(triggers, "automations_session", triggers.automations_session)
-    monkeypatch.setattr("prefect.server.database.provide_database_interface", Database)
+    with pytest.raises(OperationalError, match="database is locked"):
+        asyncio.run(count_at_once("as-it-comes.db"))
+    monkeypatch.setattr(AioSqliteConfiguration, "begin_transaction", AioSqliteConfiguration.begin_transaction)
     mend_server()
-    anyio.run(evaluate)
-    assert asked == [(True, True), (False, False)]
-    assert "IMMEDIATE" in inspect.getsource(configurations.AioSqliteConfiguration.begin_transaction)
+    assert asyncio.run(count_at_once("mended.db")) == 5
