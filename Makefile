@@ -61,7 +61,8 @@ type: setup
 e2e: .venv/e2e-ready .venv-dfc/ready
 	@command -v chromedriver >/dev/null || { echo "installing chromium"; \
 	  apt-get update -qq && apt-get install -qy --no-install-recommends chromium chromium-driver fonts-dejavu-core; }
-	@command -v curl jq >/dev/null || { echo "installing curl and jq"; apt-get update -qq && apt-get install -qy curl jq; }
+	@command -v ip >/dev/null || { echo "installing iproute2"; apt-get update -qq && apt-get install -qy iproute2; }
+	@{ command -v curl && command -v jq; } >/dev/null || { echo "installing curl and jq"; apt-get update -qq && apt-get install -qy curl jq; }
 	$(BIN)/python -m pytest tests/e2e
 
 # The peers that the emulator's quantization is measured against.

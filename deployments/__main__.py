@@ -14,8 +14,10 @@ from collections.abc import Mapping
 import click
 
 from deployments import settings
+from flows.worker import WORKER
 from hefjoin.errors import HefJoinError
 
+MENDED = "deployments.mended"
 NOTHING_ALLOWED = (
     f"hefjoin: {settings.SOURCES} is not set, so no run may read a model; it names folders, s3://bucket/prefix and "
     "package://name, separated by blanks"
@@ -30,7 +32,7 @@ def main() -> None:
 @main.command()
 def server() -> None:
     """Start a hardened Prefect server, on 127.0.0.1 unless PREFECT_SERVER_API_HOST names another address."""
-    _become(settings.server_environment(), "server", "start")
+    _become(settings.server_environment(), "server", "start", module=MENDED)
 
 
 @main.command()
@@ -42,11 +44,11 @@ def worker(pool: str, limit: int | None) -> None:
     """Start a worker that takes runs from a pool."""
     name = f"{pool} on {platform.node()}, process {os.getpid()}"
     runs = str(limit or settings.LIMITS[pool])
-    environment = settings.worker_environment()
+    environment = {**settings.worker_environment(), WORKER: str(os.getpid())}
     if environment["HEFJOIN_SERVICE"] == "1" and settings.SOURCES not in environment:
         click.echo(NOTHING_ALLOWED, err=True)
     command = ("worker", "start", "--pool", pool, "--type", "process", "--limit", runs, "--name", name)
-    _become(environment, *command, module="deployments.worker")
+    _become(environment, *command, module=MENDED)
 
 
 @main.command()

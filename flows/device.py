@@ -4,7 +4,7 @@ The rules:
 
 1. The store says what was measured; the server says only who is at it.
 2. A build does not fail for want of a device. Where no worker takes it within `HEFJOIN_DEVICE_WAIT_S`, none measured.
-3. A benchmark whose process or machine died is tried again; one that ended in an error is the build's own error.
+3. A benchmark whose process or machine died is tried again; an error of ours that it ended in is the build's own.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import itertools
 import logging
 import os
+import re
 import time
 from contextlib import suppress
 from typing import Any, Literal, NamedTuple
@@ -24,6 +25,7 @@ from prefect.exceptions import ObjectNotFound
 from prefect.runtime import flow_run
 
 from flows import child
+from hefjoin import errors
 from hefjoin.errors import DeviceError, InputError, StoreError
 from hefjoin.manifest import DeviceHost, StageRun
 from hefjoin.results.measured import Measured
@@ -44,6 +46,8 @@ BEGIN_SECONDS = 300.0
 STOP_SECONDS = 30.0
 """How long a run that was cancelled is waited for."""
 TRIES = 3
+_RAISED = re.compile(r"Flow run encountered an exception: (\w+): ")
+"""As Prefect writes it."""
 
 logger = logging.getLogger("hefjoin.flows")
 
@@ -140,8 +144,8 @@ def _waited_for(handover: Handover, place: Workplace, name: str) -> Given | str:
             if len(lost) == TRIES:
                 break
     raise DeviceError(
-        f"the benchmark of {name} died {TRIES} times on machines of the pool {POOL}, the last time: {lost[-1]}. Look "
-        "at the runs' logs; the HEF is kept, and building again runs the benchmark only",
+        f"the benchmark of {name} came to nothing {TRIES} times on machines of the pool {POOL}, the last time because "
+        f"{lost[-1]}. Look at the runs' logs; the HEF is kept, and building again runs the benchmark only",
         is_transient=False,
     )
 
@@ -182,7 +186,7 @@ class _Following:
             why = f"its process died: {state.message or 'no message'}"
             return Ending(why, "lost") if self._endings.has_ended(run) else None
         if state.is_final():
-            raise self._without_figure(run)
+            return self._without_figure(run)
         return self._unended(state)
 
     def _unended(self, state: State[Any]) -> Ending | None:
@@ -201,13 +205,22 @@ class _Following:
             return Ending("its machine or process went away", "lost")
         return None
 
-    def _without_figure(self, run: FlowRun) -> DeviceError:
+    def _without_figure(self, run: FlowRun) -> Ending:
+        """Raise what a run ended in that could not leave it in the store; what is no error of ours may pass.
+
+        A signal that comes while something is being imported is such a one.
+        """
         assert run.state is not None
+        message = run.state.message or "no reason is known"
+        raised = _RAISED.match(message)
         if run.state.is_completed():
-            what = f"found nothing to do. Does its machine see the store at {self._place.store.uri}?"
+            message = f"found nothing to do. Does its machine see the store at {self._place.store.uri}?"
+        elif raised is None or not hasattr(errors, raised[1]):
+            return Ending(f"its run {run.name} failed: {message}", "lost")
         else:
-            what = (run.state.message or "failed").removeprefix("Flow run encountered an exception: ")
-        return DeviceError(f"the benchmark on a machine of the pool {POOL}, run {run.name}: {what}", is_transient=False)
+            message = message[raised.end() :]
+        where = f"the benchmark on a machine of the pool {POOL}, run {run.name}"
+        raise DeviceError(f"{where}: {message}", is_transient=False)
 
 
 def _nobody(wait_s: float) -> str:

@@ -129,6 +129,7 @@ def _require_entry(url: str) -> None:
         with urllib.request.urlopen(request, timeout=ANSWER_SECONDS):
             return
     except urllib.error.HTTPError as error:
+        error.close()
         if error.code not in (401, 403):
             return
         raise ToolchainError(
@@ -144,7 +145,10 @@ def _is_healthy(url: str) -> bool:
     try:
         with urllib.request.urlopen(f"{url.rstrip('/')}/health", timeout=5) as answer:
             return bool(answer.status == 200)
-    except (OSError, urllib.error.URLError, ValueError):
+    except urllib.error.HTTPError as error:
+        error.close()
+        return False
+    except (OSError, ValueError):
         return False
 
 

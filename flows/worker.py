@@ -12,16 +12,20 @@ if TYPE_CHECKING:
 
 PR_SET_PDEATHSIG = 1
 ALONE = signal.SIGUSR1
+WORKER = "HEFJOIN_WORKER"
+"""Environment variable with the worker's process id."""
 
 
 def end_with_worker() -> None:
     """Let the kernel tell this process when its worker dies, and end it then as SIGTERM would: the run has crashed.
 
-    The first line of a flow, in the main thread. Where no worker started it, nothing is done.
+    The first line of a flow, in the main thread. Where no worker of ours started it, nothing is done.
     """
-    if "PREFECT__WORKER_NAME" in os.environ:
+    if worker := os.environ.get(WORKER):
         signal.signal(ALONE, _end)
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, ALONE)
+        if os.getppid() != int(worker):  # it died while this process was starting
+            os.kill(os.getpid(), ALONE)
 
 
 def _end(number: int, frame: FrameType | None) -> None:

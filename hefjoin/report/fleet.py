@@ -8,14 +8,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Literal
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from hefjoin.artifacts import Record
 from hefjoin.manifest import Manifest
 from hefjoin.report import words
 from hefjoin.report.markdown import escaped, table
 from hefjoin.report.page import figure
 from hefjoin.report.summary import EMULATOR_NOTICE, verdict_text
+from hefjoin.report.template import page_environment
 
 HEADINGS = ("Build", "Fits", "Throughput", "SNR, worst output", "Gates", "Time")
 MARKS = {"passed": "✓", "failed": "✗", "not evaluated": "–"}
@@ -115,13 +114,7 @@ def render_fleet(title: str, moment: str, outcomes: Sequence[Outcome], remarks: 
         outcomes: One for each spec.
         remarks: What else is to be said.
     """
-    environment = Environment(
-        loader=PackageLoader("hefjoin.report", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = page_environment()
     environment.filters |= {"figure": figure, "figures": figures, "moment": words.moment_text, "verdict": verdict_text}
     return environment.get_template("fleet.html.j2").render(
         title=title,

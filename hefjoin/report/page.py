@@ -13,12 +13,13 @@ from typing import Any
 
 import numpy as np
 import yaml
-from jinja2 import Environment, PackageLoader, StrictUndefined, Template
+from jinja2 import Template
 from markupsafe import Markup
 
 from hefjoin.artifacts import Ref
 from hefjoin.manifest import Manifest, StageRun
 from hefjoin.report import bars, foretold, graph, maps, noise, plots, summary, words
+from hefjoin.report.template import page_environment
 from hefjoin.results.checked import Forecast
 from hefjoin.results.measured import BatchMeasurement, Measured
 from hefjoin.results.quantized import OutputAccuracy
@@ -112,13 +113,7 @@ def render_page(manifest: Manifest, outputs: Path, frames: Path) -> str:
 
 
 def _template() -> Template:
-    environment = Environment(
-        loader=PackageLoader("hefjoin.report", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = page_environment()
     environment.filters |= {
         "db": words.db_text,
         "duration": words.duration_text,

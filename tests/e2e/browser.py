@@ -27,6 +27,11 @@ AT_REST = """
         each.playState !== 'running' || each.effect.getComputedTiming().iterations === Infinity
     ) && [...document.images].every(each => each.complete)
 """
+LABELS = """
+    return [...document.querySelectorAll('label')].filter(each =>
+        each.textContent.trim().replace(/ \\(Optional\\)$/, '') === arguments[0]
+    )
+"""
 TALL = "return Math.max(...[...document.querySelectorAll('*')].map(each => each.scrollHeight))"
 Found = Callable[[], Any]
 
@@ -90,7 +95,8 @@ class Browser:
 
     def labels(self, label: str) -> list[WebElement]:
         """Return the labels that say this, wherever in the form."""
-        return [each for each in self.all("label") if each.text.removesuffix(" (Optional)") == label]
+        found: list[WebElement] = self.driver.execute_script(LABELS, label)
+        return found
 
     def write(self, label: str, text: str, nth: int = 0) -> None:
         """Write into the nth field of this label, over what stands there."""
@@ -107,16 +113,10 @@ class Browser:
         self.wait(f"{option} chosen", lambda: self.all(f"[aria-label='Select {label}']")[-1].text.strip() == option)
 
     def submit(self) -> None:
-        """Submit a form until it leads elsewhere: while SQLite is locked the UI says so, and a person tries again."""
+        """Submit a form, and return when it has led elsewhere."""
         here = self.driver.current_url
-
-        def is_elsewhere() -> bool:
-            if "Unknown error while creating flow run" in self.text():
-                self.click("button", "Submit")
-            return bool(self.driver.current_url != here)
-
         self.click("button", "Submit")
-        self.wait("page that the form leads to", is_elsewhere)
+        self.wait("page that the form leads to", lambda: self.driver.current_url != here)
 
     def add(self, label: str, nth: int = 0) -> WebElement:
         """Add an item to the nth list of this label, and return the part of the form that the list is."""

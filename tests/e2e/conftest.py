@@ -37,13 +37,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.timeout(TEST_SECONDS))
 
 
-def wait_for(what: str, found: Callable[[], Any], seconds: float = SECONDS) -> Any:
-    """Return what `found` returns, as soon as that is something."""
+def wait_for(what: str, found: Callable[[], Any], seconds: float = SECONDS, pause: float = 0.02) -> Any:
+    """Return what `found` returns, as soon as that is something; a server is asked with longer pauses."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         if result := found():
             return result
-        time.sleep(0.02)
+        time.sleep(pause)
     pytest.fail(f"no {what} within {seconds:.0f} s")
 
 

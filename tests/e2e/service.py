@@ -37,18 +37,12 @@ class Api:
         self.token: dict[str, str] = {}
 
     def __call__(self, method: str, path: str, **content: Any) -> httpx.Response:
-        """Call it; the path begins with a slash, content is what httpx takes. 503 says that the database is busy."""
+        """Call it; the path begins with a slash, content is what httpx takes."""
         if method != "GET" and not self.token:  # good for an hour
             client = str(uuid4())
             token = self.http.get("/csrf-token", params={"client": client}).raise_for_status().json()["token"]
             self.token = {"Prefect-Csrf-Client": client, "Prefect-Csrf-Token": token}
-
-        def answer() -> httpx.Response | None:
-            found = self.http.request(method, path, headers=self.token, **content)
-            return None if found.status_code == httpx.codes.SERVICE_UNAVAILABLE else found
-
-        found: httpx.Response = wait_for(f"answer to {method} {path}", answer)
-        return found
+        return self.http.request(method, path, headers=self.token, **content)
 
     def json(self, method: str, path: str, **content: Any) -> Any:
         """Call it, require that it succeeds, and return what it answers."""
@@ -218,7 +212,7 @@ class Service:
             return each if {each["state"]["type"], each["state"]["name"]} & set(states) else None
 
         try:
-            result: Run = wait_for(f"run in {', '.join(states)}", found, seconds)
+            result: Run = wait_for(f"run in {', '.join(states)}", found, seconds, 0.25)
         except BaseException:
             print(f"run {run}:", *((state["name"], state["message"]) for state in self.states(run)), sep="\n  ")
             print(self.logs(run))

@@ -118,7 +118,7 @@ def test_a_failed_gate_is_told(service: Service, told: tuple[str, list[dict[str,
     assert run["state"]["type"] == "COMPLETED", service.logs(run["id"])
     body = wait_for("word of the gate", lambda: told[1])[0]
     assert body["event"] == "hefjoin.gate.failed"
-    assert body["text"].startswith("hefjoin: gate: SNR of left: ")
+    assert body["text"].startswith("hefjoin: gate: SNR of left wanted ≥ 200 dB")
     assert "below 200" in body["text"]
     (left,) = (service.folder / "store" / "builds" / "emulator" / "gate").glob("*.json")
     assert body["build"]["build"] == left.stem

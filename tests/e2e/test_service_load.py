@@ -18,7 +18,6 @@ from tests.e2e.service import FINAL, Run, Service, pair_in
 BUILD = "join-and-compile/builders"
 COUNT = 50
 SECONDS = 900.0
-"""On a machine that does much else."""
 
 
 @pytest.mark.timeout(1200)

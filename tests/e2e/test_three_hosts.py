@@ -86,7 +86,7 @@ class Site:
             assert self.service.read(build)["state"]["type"] not in ("FAILED", "CRASHED"), self.service.logs(build)
             return bool(self.service.processes("quantize.request.json"))
 
-        wait_for("step that quantizes", found, PATIENCE_S)
+        wait_for("step that quantizes", found, PATIENCE_S, 0.5)
 
     def completed(self, build: str, name: str) -> Manifest:
         run = self.service.wait(build, seconds=PATIENCE_S)

@@ -20,6 +20,8 @@ from tests.e2e.service import AUTH, Service, pair_in
 BUILD, BENCHMARK = "join-and-compile/builders", "benchmark/hailo8"
 PATIENCE_S = 300.0
 """For what takes a quarter of that on a machine that does nothing else."""
+ASK_S = 0.5
+"""Between questions to the server, which answers others too."""
 LONG_S = 600.0
 """A benchmark that is cancelled or killed before it ends by itself."""
 CANCEL_BAR_S = 15.0
@@ -48,7 +50,7 @@ class Machine:
             })  # fmt: skip
             return runs[0] if len(runs) >= count else None
 
-        run: dict[str, Any] = wait_for(f"benchmark {count} of the build", found, PATIENCE_S)
+        run: dict[str, Any] = wait_for(f"benchmark {count} of the build", found, PATIENCE_S, ASK_S)
         return run
 
     def measuring(self, build: str) -> dict[str, Any]:

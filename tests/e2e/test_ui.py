@@ -43,17 +43,16 @@ def open_form(window: Browser, service: Service, deployment: str) -> None:
 
 
 def fill_in(window: Browser, folder: Path, name: str) -> None:
-    """Fill in the spec of the tiny pair, all that differs from the defaults."""
+    """Fill in the spec of the tiny pair, with its means only."""
     spec = pair_in(folder, name=name)
     window.write("Name", name)
     for index, model in enumerate(spec["models"]):
         window.add("Models")
         window.write("Name", model["name"], 1 + index)
         window.write("Source", model["source"], index)
-        for label, values in (("Mean", model["mean"]), ("Std", model["std"])):
-            for place, value in enumerate(values):
-                part = window.add(label, index)
-                part.find_elements("css selector", "input")[place].send_keys(str(value))
+        for place, value in enumerate(model["mean"]):
+            part = window.add("Mean", index)
+            part.find_elements("css selector", "input")[place].send_keys(str(value))
     window.write("Source", spec["calibration"]["source"], len(spec["models"]))
     window.write("store", str(folder / "store"))
     window.choose("device", "inline")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import shutil
 import subprocess
@@ -19,11 +20,13 @@ from prefect.client.schemas.schedules import CronSchedule
 from prefect.utilities.callables import parameter_schema
 from prefect.utilities.importtools import import_object
 from prefect.workers.base import BaseWorker
+from sqlalchemy import text
+from sqlalchemy.exc import OperationalError
 
 from deployments import automations, steps
 from deployments.compare import is_so
+from deployments.mended import mend_server, mend_worker
 from deployments.setup import DECLARED, POOLS, declared
-from deployments.worker import mend
 
 ROOT = Path(__file__).resolve().parents[2]
 UNITS = sorted((ROOT / "deployments" / "systemd").glob("*.service"))
@@ -141,7 +144,39 @@ def test_a_worker_leaves_a_run_alone_that_it_is_still_at(monkeypatch: pytest.Mon
     with pytest.raises(RuntimeError, match="already holding"):
         anyio.run(take, "one", "one")
     submitted.clear()
-    mend()
+    mend_worker()
     assert list(wanted) == ["self", "flow_run_response"]
     anyio.run(take, "one", "one", "two")
     assert submitted == ["one", "two"]
+
+
+def test_transactions_that_read_first_and_write_then_take_turns(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Of two as Prefect begins them the second to write fails; of two that take turns none does."""
+    from prefect.server.database.configurations import AioSqliteConfiguration
+
+    async def count_at_once(name: str) -> int:
+        configuration = AioSqliteConfiguration(f"sqlite+aiosqlite:///{tmp_path / name}")
+        engine = await configuration.engine()
+
+        async def count() -> None:
+            async with await configuration.session(engine) as session, configuration.begin_transaction(session):
+                found = (await session.execute(text("SELECT count FROM runs"))).scalar_one()
+                await asyncio.sleep(0.05)
+                await session.execute(text("UPDATE runs SET count = :next"), {"next": found + 1})
+
+        async with engine.begin() as connection:
+            await connection.execute(text("CREATE TABLE runs AS SELECT 0 AS count"))
+        try:
+            await asyncio.gather(*(count() for _ in range(5)))
+            async with engine.connect() as connection:
+                return int((await connection.execute(text("SELECT count FROM runs"))).scalar_one())
+        finally:
+            await engine.dispose()
+
+    with pytest.raises(OperationalError, match="database is locked"):
+        asyncio.run(count_at_once("as-it-comes.db"))
+    monkeypatch.setattr(AioSqliteConfiguration, "begin_transaction", AioSqliteConfiguration.begin_transaction)
+    mend_server()
+    assert asyncio.run(count_at_once("mended.db")) == 5

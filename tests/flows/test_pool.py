@@ -260,7 +260,7 @@ class TestAnEndWithoutAFigure:
     ) -> None:
         message = "Flow run encountered an exception: StoreError: no such bucket"
         clock.then(worker.begin, lambda: set_state(worker.run_id, Failed(message=message)))
-        with pytest.raises(DeviceError, match=r"pool hailo8, run .*: StoreError: no such bucket$"):
+        with pytest.raises(DeviceError, match=r"pool hailo8, run .*: no such bucket$"):
             hand_over(store, stage)
 
     def test_a_machine_that_sees_another_store_is_told(
@@ -299,6 +299,16 @@ class TestDeath:
         assert hand_over(store, stage).outcome.value.source == "device"
         assert [run.state.name for run in runs(stage.name)] == ["Running", "Cancelling"]
 
+    def test_one_that_ended_in_a_defect_is_tried_again(
+        self, store: Store, stage: Benchmark, worker: Worker, clock: Clock
+    ) -> None:
+        message = "Flow run encountered an exception: ImportError: initialization failed"
+        clock.then(
+            worker.begin, lambda: set_state(worker.run_id, Failed(message=message)), worker.begin, worker.measure
+        )
+        assert hand_over(store, stage).outcome.value.source == "device"
+        assert [run.state.name for run in runs(stage.name)] == ["Running", "Failed"]
+
     def test_one_that_was_taken_and_never_began_is_tried_again(
         self, store: Store, stage: Benchmark, worker: Worker, clock: Clock, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -311,7 +321,9 @@ class TestDeath:
         self, store: Store, stage: Benchmark, worker: Worker, clock: Clock
     ) -> None:
         clock.then(*[step for _ in range(3) for step in (worker.begin, worker.crash, *[lambda: None] * 8)])
-        with pytest.raises(DeviceError, match=r"died 3 times .* the last time: its process died: killed"):
+        with pytest.raises(
+            DeviceError, match=r"came to nothing 3 times .* the last time because its process died: killed"
+        ):
             hand_over(store, stage)
 
     def test_a_parent_that_is_taken_up_again_finds_its_child(
@@ -339,7 +351,10 @@ class TestDeath:
                 benchmark_elsewhere(site, stage)
             return benchmark_elsewhere(site, stage)
 
-        clock.then(worker.begin, lambda: set_state(worker.run_id, Failed(message="no")), worker.begin, worker.measure)
+        def fail() -> None:
+            set_state(worker.run_id, Failed(message="Flow run encountered an exception: DeviceError: no"))
+
+        clock.then(worker.begin, fail, worker.begin, worker.measure)
         assert hand_over(store, stage, twice).outcome.value.source == "device"
         assert [run.state.name for run in runs(stage.name)] == ["Running", "Failed"]
 
