@@ -20,7 +20,7 @@ import psutil
 from tests.benchmarks.flow import own_surroundings
 from tests.benchmarks.material import Material
 from tests.benchmarks.measure import ROOT, BrokenMeasurement, Row, call, interleaved, spread
-from tests.e2e.conftest import environment
+from tests.e2e.conftest import environment, wait_for
 from tests.e2e.service import Service, pair_in, serving
 from tests.tiny import CLASSES, write_model
 
@@ -86,10 +86,15 @@ def _waited(service: Service, given: dict[str, Any]) -> Waited:
     run = service.post_run(BUILD, given)
     _require_completed(service, run)
     states = {state["type"]: _seconds(state["timestamp"]) for state in reversed(service.states(run))}
-    tasks = service.api.json("POST", "/task_runs/filter", json={"flow_runs": {"id": {"any_": [run]}}})
-    first = min(_seconds(task["start_time"]) for task in tasks)
+    first = _seconds(wait_for("tasks of the run, recorded a second later", lambda: _started(service, run)))
     posted = _seconds(service.read(run)["created"])
     return Waited(states["PENDING"] - posted, states["RUNNING"] - states["PENDING"], first - states["RUNNING"])
+
+
+def _started(service: Service, run: str) -> str | None:
+    """Return when the first of a run's tasks started, as the server has it."""
+    tasks = service.api.json("POST", "/task_runs/filter", json={"flow_runs": {"id": {"any_": [run]}}})
+    return min((task["start_time"] for task in tasks if task["start_time"]), default=None)
 
 
 def _nothing_changed(service: Service) -> Row:

@@ -70,12 +70,15 @@ class Build:
         run = self.service.wait(self.run, ["COMPLETED", "FAILED", "CANCELLED"])
         assert run["state"]["type"] == "COMPLETED", self.service.logs(self.run)
         assert run["run_count"] == attempts
+        finished = {title.format(name=self.folder.name): "Reused" for title in FINISHED}
+        wait_for(f"{finished}, recorded a second later", lambda: finished.items() <= self.last_tasks().items())
+        assert len(list((self.folder / "store" / "names").rglob("*.json"))) == 1
+
+    def last_tasks(self) -> dict[str, str]:
+        """Return the state of each task, of its last run, as the server has it."""
         where = {"flow_runs": {"id": {"any_": [self.run]}}}
         tasks = self.service.api.json("POST", "/task_runs/filter", json=where)
-        last = {task["name"]: task["state"]["name"] for task in sorted(tasks, key=lambda task: task["created"])}
-        finished = [title.format(name=self.folder.name) for title in FINISHED]
-        assert {title: last[title] for title in finished} == dict.fromkeys(finished, "Reused")
-        assert len(list((self.folder / "store" / "names").rglob("*.json"))) == 1
+        return {task["name"]: task["state"]["name"] for task in sorted(tasks, key=lambda task: task["created"])}
 
 
 def _run_of(process: psutil.Process) -> str:
