@@ -26,7 +26,7 @@ ALLOWED = {
     "metrics": {"artifacts", "errors", "service"},
     "labels": {"artifacts", "calibration", "calibration_sources", "errors", "metrics", "spec"},
     "scores": {"artifacts", "metrics"},
-    "results": {"artifacts", "spec", "errors", "calibration", "forecast", "scores"},
+    "results": {"artifacts", "spec", "errors", "calibration", "forecast", "formats", "scores"},
     "manifest": {"artifacts", "results", "scores", "spec"},
     "builds": {"artifacts", "errors", "manifest", "results", "scores", "spec", "stores"},
     "stores": {"artifacts", "errors"},
@@ -45,9 +45,10 @@ ALLOWED = {
     "examples": {"errors", "artifacts"},
     "loader": {"compatibility", "manifest", "results"},
     "conformance": {"artifacts", "devices", "errors", "folders", "formats", "results", "sdk"},
+    "joining": {"artifacts", "calibration", "calibration_sources", "errors", "formats", "metrics", "results", "spec"},
     "stages": {
-        "artifacts", "builds", "calibration", "compatibility", "devices", "errors", "forecast", "formats", "labels",
-        "manifest", "metrics", "report", "sources", "results", "scores", "sdk", "service", "spec", "stores",
+        "artifacts", "builds", "calibration", "compatibility", "devices", "errors", "forecast", "formats", "joining",
+        "labels", "manifest", "metrics", "report", "sources", "results", "scores", "sdk", "service", "spec", "stores",
     },
 }  # fmt: skip
 
