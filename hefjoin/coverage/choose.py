@@ -1,11 +1,11 @@
 """Choose few frames that cover all models: greedily, with a bound.
 
 Wanted is the smallest S with C_m(S) ≥ 1 - loss for every model m, which is a submodular cover: of
-F(S) = Σ_m min(C_m(S), 1 - loss), S is enough exactly when F(S) = models · (1 - loss). The greedy choice takes the frame
-that adds most to F until then. It takes at most 1 + ln(F(all) / δ) times as many frames as the smallest such set, δ being
-what was missing to F(all) before the last frame (Wolsey 1982, Combinatorica 2:385, theorem 1(ii)). What a frame adds never
-grows, so only the frames at the top of a heap are looked at again (Minoux 1978, "Accelerated greedy algorithms").
-Afterwards frames that the later ones made needless are taken out.
+F(S) = Σ_m min(C_m(S), 1 - loss), S is enough exactly when F(S) = models · (1 - loss). The greedy choice takes the
+frame that adds most to F until then. It takes at most 1 + ln(F(all) / δ) times as many frames as the smallest such set,
+δ being what was missing to F(all) before its last frame (Wolsey 1982, Combinatorica 2:385–393). What a frame adds never
+grows, so only the frames at the top of a heap are looked at again (Minoux 1978, "Accelerated greedy algorithms for
+maximizing submodular set functions"). Afterwards frames that the later ones made needless are taken out.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Judge ranges on frames that did not make them: how many values of each channel lie outside.
 
 The clipping of a channel is the share of its values, over all judged frames and places, that lie below the smallest or
-above the largest value of the calibration frames, zero counted among these. Where no evaluation frames are held out, the
-calibration frames are judged by cross-validation: frame f by the range of all frames but those of f's fold, f modulo
-`FOLDS`.
+above the largest value of the calibration frames, zero counted among these. Where no evaluation frames are held out,
+the calibration frames are judged by cross-validation: frame f by the range of all frames but those of its fold, f
+modulo `FOLDS`.
 """
 
 from __future__ import annotations

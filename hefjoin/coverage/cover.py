@@ -1,11 +1,11 @@
 """What a set of frames covers of the ranges of the channels of several networks.
 
 A quantizer gives a channel's values a range that holds zero and all that it has seen of them (Jacob et al. 2018, arXiv
-1712.05877, section 2.1). So a frame f *reaches* the ends low_c(f) = max(0, -min x) and high_c(f) = max(0, max x) of channel
-c, and a set S of frames gives it the width w_c(S) = max_f low_c(f) + max_f high_c(f). The rules:
+1712.05877, section 2.1). So a frame f *reaches* the ends low_c(f) = max(0, -min x) and high_c(f) = max(0, max x) of
+channel c, and a set S of frames gives it the width w_c(S) = max_f low_c(f) + max_f high_c(f). The rules:
 
-1. The coverage of a model by S is C_m(S) = mean over its channels of w_c(S) / w_c(all frames). Channels that are zero on
-   every frame (dead ones) have no range and do not count.
+1. The coverage of a model by S is C_m(S) = mean over its channels of w_c(S) / w_c(all frames). Channels that are zero
+   on every frame (dead ones) have no range and do not count.
 2. C_m grows with S and gains ever less by the same frame (it is a sum of maxima: a facility location function, monotone
    and submodular), which is what the choice in `hefjoin.coverage.choose` rests on.
 3. A model's need of a frame f is what it loses without it: 1 - C_m(all but f).
@@ -130,4 +130,5 @@ class Cover:
 
 def _within(part: slice, count: int) -> Array:
     places = np.arange(count)
-    return (places >= part.start) & (places < part.stop)
+    found: Array = (places >= part.start) & (places < part.stop)
+    return found

@@ -61,8 +61,8 @@ def copies(looks: Iterable[Look]) -> Iterator[Copy]:
     """Yield the frames that are exact or near copies of an earlier one that is none itself.
 
     Exact ones have one digest. Near ones differ by at most `NEAR` grey levels in the root mean square over 8 × 8 block
-    means of grey: the same picture saved or scaled again, a camera that stood still. Blocks see no detail: two different
-    flat pictures of one brightness are near copies too, and add as little.
+    means of grey: the same picture saved or scaled again, a camera that stood still. Blocks see no detail: two
+    different flat pictures of one brightness are near copies too, and add as little.
     """
     first: dict[bytes, int] = {}
     originals: list[int] = []

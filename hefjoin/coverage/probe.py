@@ -16,7 +16,6 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from hefjoin.errors import InputError
 from hefjoin.formats import har, onnx_weights
 from hefjoin.sessions import open_session
 
@@ -45,16 +44,11 @@ class Probe:
 
         Args:
             path: The HAR.
-            names: Its layers that have ranges; those that the graph does not compute as images or features are left out.
+            names: Its layers that have ranges; those whose outputs have no channels are left out.
 
         Raises:
-            InputError: The HAR holds no executable graph.
+            InputError: It is no whole HAR of the emulator.
         """
-        if not har.read(path).is_emulated:
-            raise InputError(
-                f"{path.name} is a HAR of the vendor's compiler, which holds no graph that can be run; give the ONNX "
-                "file that it was made from"
-            )
         self._model = onnx.load_from_string(har.read_member(path, GRAPH, GRAPH_LIMIT_BYTES))
         self._weights = _outside(self._model, path)
         shapes = _shapes(self._model)
