@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from hefjoin.calibration import Health
-from hefjoin.calibration_sources import images_in
+from hefjoin.calibration_sources import image_size, images_in
 from hefjoin.formats.preprocessing import Wants, normalization
 from hefjoin.results.checked import Comparison
 
@@ -28,15 +28,10 @@ def image_sizes(source: Path, skip: int, count: int) -> list[Size]:
 
 
 def _size(path: Path) -> Size | None:
-    from PIL import Image
-
     try:
-        with Image.open(path) as image:
-            is_turned = image.getexif().get(0x0112, 1) >= 5
-            width, height = image.size
+        return image_size(path)
     except (OSError, SyntaxError, ValueError):  # told when frames are read
         return None
-    return (height, width) if is_turned else (width, height)
 
 
 def frames_row(

@@ -21,6 +21,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 from hefjoin.report import words
+from hefjoin.results.covered import Curve
 from hefjoin.results.measured import BatchMeasurement
 from hefjoin.results.quantized import LayerNoise, OutputAccuracy
 
@@ -174,6 +175,32 @@ def plot_history(points: Sequence[tuple[str, float, str]], what: str) -> Markup:
         )
         if len(sources) > 1:
             axes.legend(**BELOW, ncols=len(sources))
+    return page[0]
+
+
+def plot_coverage(curves: Sequence[Curve], colors: Mapping[str, str], loss: float, source: str) -> Markup:
+    """Return coverage against the number of frames, one line for each way to choose them, and what is wanted.
+
+    Args:
+        curves: Those of no model are of all models: the least covered one counts.
+        colors: A colour for each model.
+        loss: Of the coverage, what may be lost.
+        source: Whose coverage it is.
+    """
+    styles: Iterator[dict[str, Any]] = iter(
+        [{"color": INK, "linewidth": 2.2}, {"color": FAINT, "linewidth": 1.2, "linestyle": ":"}]
+    )
+    with _axes(5, 3.9, f"Coverage by the number of frames ({source})") as (axes, page):
+        axes.axhline(100 * (1 - loss), color=INK, linewidth=1, linestyle="--",
+                     label=f"wanted: {words.percent(1 - loss)}")  # fmt: skip
+        for curve in curves:
+            style: dict[str, Any] = {"color": colors[curve.model], "linewidth": 1.4} if curve.model else next(styles)
+            values = [100 * value for value in curve.coverage]
+            label = f"{words.shortened(curve.title, TITLE)}: {len(values)}"
+            axes.plot(range(1, len(values) + 1), values, label=label, **style)
+        axes.set(xlabel="frames", ylabel=f"coverage (%, {source})", ylim=(None, 101))
+        axes.locator_params(axis="x", integer=True)
+        axes.legend(**BELOW, alignment="left")
     return page[0]
 
 
