@@ -36,6 +36,8 @@ class OwnNormalization(Record):
     mean: tuple[float, ...]
     """One for each channel, or one for all; so is `std`."""
     std: tuple[float, ...]
+    readers: tuple[str, ...] = ()
+    """The nodes that read what they give; empty where one has no name."""
 
 
 class Head(Record):
@@ -52,6 +54,8 @@ class Head(Record):
     outputs: tuple[str, ...]
     normalization: OwnNormalization | None = None
     """What it does of itself before anything else."""
+    cast_readers: tuple[str, ...] = ()
+    """Where all that reads the image is a Cast to float32: the nodes behind it; empty where one has no name."""
     unsettled: tuple[str, ...] = ()
     """Why only a parse can tell whether it can be parsed."""
 
@@ -104,6 +108,7 @@ class _Reader:
             operators=dict(Counter(node.op_type for node in self.graph.node).most_common()),
             outputs=tuple(info.name for info in self.graph.output),
             normalization=self.normalization(first.name) if first.name else None,
+            cast_readers=self.behind_cast(first.name) if first.name else (),
             unsettled=tuple(dict.fromkeys(self.unsettled())),
         )
 
@@ -182,7 +187,24 @@ class _Reader:
         if not nodes or not (scale.all() and np.isfinite(scale).all()):
             return None
         mean, std = np.broadcast_arrays(-shift / scale, 1 / scale)
-        return OwnNormalization(nodes=tuple(nodes), mean=tuple(mean.tolist()), std=tuple(std.tolist()))
+        return OwnNormalization(
+            nodes=tuple(nodes), mean=tuple(mean.tolist()), std=tuple(std.tolist()), readers=self._named_readers(tensor)
+        )
+
+    def behind_cast(self, tensor: str) -> tuple[str, ...]:
+        """Return the nodes behind the one Cast to float32 that reads a tensor."""
+        import onnx
+
+        readers = self.readers.get(tensor, [])
+        casts = [node for node in readers if node.op_type == "Cast"]
+        targets = [item.i for node in casts for item in node.attribute if item.name == "to"]
+        if len(readers) != 1 or targets != [onnx.TensorProto.FLOAT]:
+            return ()
+        return self._named_readers(casts[0].output[0])
+
+    def _named_readers(self, tensor: str) -> tuple[str, ...]:
+        names = tuple(node.name for node in self.readers.get(tensor, []))
+        return names if all(names) else ()
 
     def _affine(self, node: onnx.NodeProto, tensor: str) -> tuple[np.ndarray, np.ndarray] | None:
         """Return (scale, shift) of a node that does x · scale + shift, by channel or for all alike."""
