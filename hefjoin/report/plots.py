@@ -195,9 +195,8 @@ def plot_coverage(curves: Sequence[Curve], colors: Mapping[str, str], loss: floa
                      label=f"wanted: {words.percent(1 - loss)}")  # fmt: skip
         for curve in curves:
             style: dict[str, Any] = {"color": colors[curve.model], "linewidth": 1.4} if curve.model else next(styles)
-            values = [100 * value for value in curve.coverage]
-            label = f"{words.shortened(curve.title, TITLE)}: {len(values)}"
-            axes.plot(range(1, len(values) + 1), values, label=label, **style)
+            label = f"{words.shortened(curve.title, TITLE)}: {curve.count:,}"
+            axes.plot(curve.frames, [100 * value for value in curve.coverage], label=label, **style)
         axes.set(xlabel="frames", ylabel=f"coverage (%, {source})", ylim=(None, 101))
         axes.locator_params(axis="x", integer=True)
         axes.legend(**BELOW, alignment="left")

@@ -136,7 +136,7 @@ def write_subset(duet: Duet, place: Workplace, path: Path) -> None:
 
 
 def _named(covered: Covered) -> list[tuple[int, str]]:
-    return [(index, covered.names[index] if covered.names else "") for index in sorted(covered.subset.frames)]
+    return [(index, covered.names.get(index, "")) for index in sorted(covered.subset.frames)]
 
 
 def write_frames(duet: Duet, place: Workplace, path: Path, *, with_evaluation: bool = False) -> None:
