@@ -21,6 +21,8 @@ WIDEST = 128
 """Pixels of a picture, either way."""
 MOST_NEEDED, MOST_COPIES, MOST_ODD, MOST_CHOSEN = 8, 12, 16, 24
 """Pictures of a kind: frames that one model needs, pairs, odd frames, frames of the subset."""
+MOST_MODELS = 3
+"""Of which it is said what a frame that several need gives them."""
 
 
 class Picture(NamedTuple):
@@ -162,7 +164,12 @@ class _Album:
 
 def _needs(found: NeededFrame) -> Iterator[str]:
     """Yield what the models lose without a frame; of those that need it, what it stretches most."""
-    for model, need in found.needs.items():
-        yield f"{model} loses {share_text(need)}"
+    order = sorted(found.needs, key=lambda model: -found.needs[model])
+    shown = [found.only] if found.only else order[:MOST_MODELS]
+    for model in shown:
+        yield f"{model} loses {share_text(found.needs[model])}"
         stretches = [each for each in found.stretches if each.model == model]
         yield from map(stretch_text, stretches[: None if found.only else 1])
+    if left := [model for model in order if model not in shown]:
+        others = left[0] if len(left) == 1 else f"{len(left)} others"
+        yield f"{others} lose{'s' if len(left) == 1 else ' at most'} {share_text(found.needs[left[0]])}"

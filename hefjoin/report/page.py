@@ -99,6 +99,7 @@ def render_page(manifest: Manifest, outputs: Path, frames: Path) -> str:
         graph=graph.draw_graph(manifest.joined, colors),
         resources=bars.resources(manifest.forecast, colors),
         foretold=_foretold(manifest.forecast),
+        repair_outputs=noise.repair_outputs(manifest.repair) if manifest.repair else [],
         repair_rows=noise.repair_rows(manifest.repair) if manifest.repair else [],
         has_own_noise=any(each.own_snr_db is not None for each in manifest.quantized.layer_noise),
         coupled_rows=noise.coupled_rows(manifest),

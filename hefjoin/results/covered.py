@@ -10,6 +10,9 @@ from typing import Literal
 
 from hefjoin.artifacts import Record
 
+PAGE_VERSION: Literal[1] = 1
+"""Raised when a field changes its meaning or a new one is required."""
+
 
 class Stretch(Record):
     """A channel that a frame alone stretches."""
@@ -146,3 +149,14 @@ class Covered(Record):
     def called(self, frame: int) -> str:
         """Return how a person finds a frame."""
         return f"{frame} ({self.names[frame]})" if frame in self.names else str(frame)
+
+
+class CalibrationPage(Record):
+    """The JSON beside the page of `hefjoin calibration`."""
+
+    schema_version: Literal[1] = PAGE_VERSION
+    name: str
+    """Of the spec."""
+    covered: Covered
+    proof: Proof | None
+    """None where it was not asked for."""
