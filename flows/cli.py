@@ -9,6 +9,7 @@ from flows.commands import (
     build,
     cache,
     calibration,
+    check,
     conformance,
     diff,
     doctor,
@@ -27,7 +28,7 @@ from flows.commands import (
 from flows.door import main
 
 COMMANDS = (
-    *(build, cache, calibration, conformance, diff, doctor, example, forecast, gc, history, inspect, loader),
+    *(build, cache, calibration, check, conformance, diff, doctor, example, forecast, gc, history, inspect, loader),
     *(put, rollback, schema, trigger, verify),
 )
 

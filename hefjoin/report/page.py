@@ -18,7 +18,7 @@ from markupsafe import Markup
 
 from hefjoin.artifacts import Ref
 from hefjoin.manifest import Manifest, StageRun
-from hefjoin.report import bars, duet, foretold, graph, maps, noise, plots, summary, words
+from hefjoin.report import bars, compared, duet, foretold, graph, maps, noise, plots, summary, words
 from hefjoin.report.template import page_environment
 from hefjoin.results.checked import Forecast
 from hefjoin.results.covered import Covered
@@ -142,8 +142,10 @@ def _template() -> Template:
     environment.filters |= {
         "answered": partial(foretold.compared_text, is_answer=True),
         "change": foretold.change_text,
+        "found": compared.found_text,
         "foreseen": partial(foretold.compared_text, is_answer=False),
         "trust": foretold.trust_text,
+        "verdict": compared.VERDICTS.__getitem__,
     }
     environment.globals |= {"fit_text": words.fit_text, "fps_forecast_text": words.fps_forecast_text}
     return environment.get_template("page.html.j2")

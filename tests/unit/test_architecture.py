@@ -27,7 +27,7 @@ ALLOWED = {
     "labels": {"artifacts", "calibration", "calibration_sources", "errors", "metrics", "spec"},
     "scores": {"artifacts", "metrics"},
     "coverage": {"formats", "sessions"},
-    "results": {"artifacts", "spec", "errors", "calibration", "forecast", "scores"},
+    "results": {"artifacts", "spec", "errors", "calibration", "forecast", "formats", "scores"},
     "manifest": {"artifacts", "results", "scores", "spec"},
     "builds": {"artifacts", "errors", "manifest", "results", "scores", "spec", "stores"},
     "stores": {"artifacts", "errors"},
@@ -46,10 +46,11 @@ ALLOWED = {
     "examples": {"errors", "artifacts"},
     "loader": {"compatibility", "manifest", "results"},
     "conformance": {"artifacts", "devices", "errors", "folders", "formats", "results", "sdk"},
+    "joining": {"artifacts", "calibration", "calibration_sources", "errors", "formats", "metrics", "results", "spec"},
     "stages": {
         "artifacts", "builds", "calibration", "calibration_sources", "compatibility", "coverage", "devices", "errors",
-        "forecast", "formats", "labels", "manifest", "metrics", "report", "sources", "results", "scores", "sdk",
-        "service", "spec", "stores",
+        "forecast", "formats", "joining", "labels", "manifest", "metrics", "report", "sources", "results", "scores",
+        "sdk", "service", "spec", "stores",
     },
 }  # fmt: skip
 
