@@ -73,14 +73,14 @@ def render_duet(name: str, covered: Covered, frames: Path, color: str, proof: Pr
 
 def sentence(covered: Covered) -> str:
     """Return what was found, in one sentence."""
-    names = [each.model for each in covered.models]
-    models = names[0] if len(names) == 1 else "both models" if len(names) == 2 else f"all {len(names)} models"
+    count = len(covered.models)
+    models = "both models" if count == 2 else f"all {count} models"
     only, copies, odd = sum(bool(each.only) for each in covered.needed), len(covered.copies), len(covered.odd)
     parts = [
         f"{len(covered.subset.frames):,} of {words.plural(covered.frames, 'frame')} give {models} at least "
         f"{words.percent(1 - covered.subset.loss)} of the ranges that the whole set gives"
     ]
-    if only and len(names) > 1:
+    if only:
         parts.append(f"{words.plural(only, 'frame')} {_is(only)} needed by one model only")
     parts.append(
         "no frame is a copy" if not copies else f"{words.plural(copies, 'frame')} {_is(copies)} like an earlier one"

@@ -110,7 +110,7 @@ def write_subset(duet: Duet, place: Workplace, path: Path) -> None:
     Args:
         duet: What was found.
         place: Whose store holds the frames.
-        path: A `.npy`, or any other file, which gets a line for each frame: its index and its file.
+        path: A `.npy`, or a `.txt`, which gets a line for each frame: its index and its file.
 
     Raises:
         StoreError: It cannot be written.

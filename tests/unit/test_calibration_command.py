@@ -15,7 +15,7 @@ import pytest
 from click.testing import CliRunner, Result
 from jsonschema import Draft202012Validator
 from onnx import TensorProto, helper
-from PIL import Image
+from PIL import ExifTags, Image
 
 from flows.cli import main
 from hefjoin.results.checked import JoinCheck
@@ -165,7 +165,9 @@ def folder_of_images(tmp_path: Path) -> Path:
         Image.fromarray(frame).save(folder / f"{index:02d}.png")
     Image.fromarray(tiny.images(24)[0]).save(folder / "03.png")
     Image.new("RGB", (16, 16), (9, 9, 9)).save(folder / "05.png")
-    Image.fromarray(tiny.images(24)[7]).resize((8, 8)).save(folder / "07.png")
+    small = Image.fromarray(tiny.images(24)[7]).resize((32, 8))
+    small.getexif()[ExifTags.Base.Orientation] = 6
+    small.save(folder / "07.png", exif=small.getexif())
     return tiny.write_pair(tmp_path, tiny.pair(calibration={"source": "images", "count": 16}, evaluation={"count": 8}))
 
 
@@ -208,11 +210,16 @@ def test_a_build_by_any_compiler_finds_what_was_measured(tmp_path: Path) -> None
         (["no.yaml"], "no.yaml"),
         (["tiny.yaml", "--loss", "100"], "--loss"),
         (["tiny.yaml", "--out", "page.pdf"], "ends in .html"),
+        (["tiny.yaml", "--write-subset", "fewer.npz"], "ends in .npy, for frames, or .txt"),
+        (["gone.yaml"], "calibration.source"),
     ],
 )
 def test_mistakes_end_in_a_sentence(tmp_path: Path, arguments: list[str], text: str) -> None:
-    tiny.write_pair(tmp_path)
+    path = tiny.write_pair(tmp_path)
+    text_of_spec = path.read_text("utf-8").replace("images.npy", "nowhere.npy")
+    path.with_name("gone.yaml").write_text(text_of_spec, "utf-8")
     done = run(*arguments)
     assert done.exit_code == 2
     assert text in done.stderr
     assert "Traceback" not in done.stderr
+    assert not list(tmp_path.glob("*.html"))
