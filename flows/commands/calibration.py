@@ -49,9 +49,7 @@ def calibration(
     if page.suffix.lower() not in (".html", ".htm"):
         raise InputError(f"--out {page}: a page is written, so give a name that ends in .html")
     if write_subset and write_subset.suffix.lower() not in (".npy", ".txt"):
-        raise InputError(
-            f"--write-subset {write_subset}: give a name that ends in .npy, for frames, or .txt, for a list"
-        )
+        raise InputError(f"--write-subset {write_subset}: a name ends in .npy, for frames, or .txt, for a list")
     preflight(wanted)
     place = open_store(store)
     with running(place, f"calibration of {wanted.name}") as build, view.progress() as on_progress:

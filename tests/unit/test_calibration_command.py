@@ -210,7 +210,7 @@ def test_a_build_by_any_compiler_finds_what_was_measured(tmp_path: Path) -> None
         (["no.yaml"], "no.yaml"),
         (["tiny.yaml", "--loss", "100"], "--loss"),
         (["tiny.yaml", "--out", "page.pdf"], "ends in .html"),
-        (["tiny.yaml", "--write-subset", "fewer.npz"], "ends in .npy, for frames, or .txt"),
+        (["tiny.yaml", "--write-subset", "fewer.npz"], "a name ends in .npy, for frames, or .txt"),
         (["gone.yaml"], "calibration.source"),
     ],
 )
