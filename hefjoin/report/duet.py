@@ -19,7 +19,7 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 WIDEST = 128
 """Pixels of a picture, either way."""
-MOST_NEEDED, MOST_COPIES, MOST_ODD, MOST_CHOSEN = 8, 12, 16, 24
+MOST_NEEDED, MOST_COPIES, MOST_ODD, MOST_CHOSEN = 7, 12, 14, 21
 """Pictures of a kind: frames that one model needs, pairs, odd frames, frames of the subset."""
 MOST_MODELS = 3
 """Of which it is said what a frame that several need gives them."""
@@ -126,7 +126,7 @@ def share_text(share: float) -> str:
 
 def stretch_text(stretch: Stretch) -> str:
     """Return which channel a frame stretches, and by what share of its width."""
-    return f"{words.layer_text(stretch.layer)} channel {stretch.channel}: {words.percent(stretch.share)}"
+    return f"{words.layer_text(stretch.layer)}[{stretch.channel}] {stretch.share:.0%}".replace("%", f"{words.THIN}%")
 
 
 class _Album:
@@ -167,9 +167,12 @@ def _needs(found: NeededFrame) -> Iterator[str]:
     order = sorted(found.needs, key=lambda model: -found.needs[model])
     shown = [found.only] if found.only else order[:MOST_MODELS]
     for model in shown:
-        yield f"{model} loses {share_text(found.needs[model])}"
+        yield _lost(model, found.needs[model])
         stretches = [each for each in found.stretches if each.model == model]
         yield from map(stretch_text, stretches[: None if found.only else 1])
     if left := [model for model in order if model not in shown]:
-        others = left[0] if len(left) == 1 else f"{len(left)} others"
-        yield f"{others} lose{'s' if len(left) == 1 else ' at most'} {share_text(found.needs[left[0]])}"
+        yield _lost(left[0] if len(left) == 1 else f"{len(left)} others, at most", found.needs[left[0]])
+
+
+def _lost(whose: str, need: float) -> str:
+    return f"{whose} {'−' if need else ''}{share_text(need)}"

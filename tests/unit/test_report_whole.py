@@ -130,9 +130,9 @@ def test_what_a_set_covers_is_told_where_it_is_known(tmp_path: Path) -> None:
 def test_the_page_of_a_set_has_its_pictures_and_says_what_to_do(duet: str) -> None:
     page = parse(duet)
     headings = page.texts("h3")
-    assert any(text.startswith("Needed by network_a alone: 10 frames, the first 8") for text in headings)
+    assert any(text.startswith("Needed by network_a alone: 10 frames, the first 7") for text in headings)
     captions = [element.attributes["alt"] for element in page.elements if element.tag == "img"]
-    assert len(captions) == 24 + 8 * 8 + 8 + 2 * 12 + 16
+    assert len(captions) == 21 + 8 * 7 + 7 + 2 * 12 + 14
     assert all(captions)
     assert any("Look at the odd frames" in text for text in page.texts("p"))
     assert any("Replace the copies" in text for text in page.texts("p"))
