@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from deployments.setup import DECLARED
-from tests.e2e.conftest import ROOT, SECONDS
+from tests.e2e.conftest import ROOT, SECONDS, Figure
 from tests.e2e.mutants import mutants
 from tests.e2e.service import AUTH, Service, pair_in
 
@@ -43,13 +43,13 @@ def test_a_run_by_the_api_builds_and_the_same_key_again_is_the_same_run(service:
     assert len(list((service.folder / "by-api" / "store" / "names").rglob("*.json"))) == 1
 
 
-def test_a_server_that_has_nothing_to_do_does_next_to_nothing(service: Service, worker: None) -> None:
+def test_a_server_that_has_nothing_to_do_does_next_to_nothing(service: Service, worker: None, figure: Figure) -> None:
     assert service.server is not None
     process = psutil.Process(service.server.pid)
     before, begun = sum(process.cpu_times()[:2]), time.monotonic()
     time.sleep(5)
     share = (sum(process.cpu_times()[:2]) - before) / (time.monotonic() - begun)
-    print(f"idle server: {100 * share:.0f} % of a core")
+    figure(f"idle server: {100 * share:.0f} % of a core")
     assert share < 0.25
 
 
