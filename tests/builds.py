@@ -339,14 +339,17 @@ def device_manifest() -> Manifest:
                 "sdk_version": "3.33.0",
                 "is_emulated": False,
                 "deployment": deployed,
-                "attempts": (_attempt("as declared", "did not fit"), _attempt("performance_param(fps=30)", "compiled")),
-                "utilization": (_utilization(),),
+                "attempts": (
+                    attempt_of("as declared", "did not fit"),
+                    attempt_of("performance_param(fps=30)", "compiled"),
+                ),
+                "utilization": (utilization(),),
             }
         ),
     )
 
 
-def _attempt(label: str, outcome: Any) -> Attempt:
+def attempt_of(label: str, outcome: Any) -> Attempt:
     return Attempt(
         script="context_switch_param(mode=disabled)",
         label=label,
@@ -359,7 +362,7 @@ def _attempt(label: str, outcome: Any) -> Attempt:
     )
 
 
-def _utilization() -> Utilization:
+def utilization() -> Utilization:
     clusters = {f"cluster_{index}": ClusterUse(control=0.688, compute=0.406, memory=0.156) for index in range(8)}
     return Utilization(
         context="resnet_pair_context_0", clusters=clusters, total=ClusterUse(control=0.75, compute=0.629, memory=0.478)

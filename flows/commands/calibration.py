@@ -19,7 +19,7 @@ from flows.door import command, store_option
               help="Of its coverage, what a model may lose by the smaller set.")  # fmt: skip
 @click.option("--prove", is_flag=True, help="Quantize with the smaller set and the whole one, and compare the SNR.")
 @click.option("--write-subset", metavar="FILE", type=click.Path(path_type=Path, dir_okay=False),
-              help="Write the smaller set: a .npy of its frames, else a list of them.")  # fmt: skip
+              help="Write the smaller set: a .npy of its frames, or a .txt that lists them.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="The JSON to standard output as well; no table.")
 def calibration(
     debug: bool,
@@ -48,6 +48,8 @@ def calibration(
     page = out or Path(f"{wanted.name}-calibration.html")
     if page.suffix.lower() not in (".html", ".htm"):
         raise InputError(f"--out {page}: a page is written, so give a name that ends in .html")
+    if write_subset and write_subset.suffix.lower() not in (".npy", ".txt"):
+        raise InputError(f"--write-subset {write_subset}: a name ends in .npy, for frames, or .txt, for a list")
     preflight(wanted)
     place = open_store(store)
     with running(place, f"calibration of {wanted.name}") as build, view.progress() as on_progress:

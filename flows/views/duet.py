@@ -17,7 +17,7 @@ from flows.views.plain import page as plain_page
 from hefjoin.errors import StoreError
 from hefjoin.report.duet import advice, only_by, render_duet, sentence, share_text
 from hefjoin.report.words import db_text, percent
-from hefjoin.results.covered import Covered, Proof
+from hefjoin.results.covered import CalibrationPage, Covered, Proof
 from hefjoin.sdk.log import Progress as Done
 from hefjoin.stages.duet import Duet
 
@@ -47,11 +47,7 @@ def lay_out(path: Path, name: str, duet: Duet, frames: Path, proof: Proof | None
     Raises:
         StoreError: They cannot be written.
     """
-    beside = {
-        "name": name,
-        "covered": duet.covered.model_dump(mode="json"),
-        "proof": proof and proof.model_dump(mode="json"),
-    }
+    beside = CalibrationPage(name=name, covered=duet.covered, proof=proof).model_dump(mode="json")
     texts = {
         path: render_duet(name, duet.covered, frames, duet.checked.color, proof),
         path.with_suffix(".json"): json.dumps(beside, indent=1),

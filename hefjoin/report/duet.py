@@ -19,8 +19,10 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 WIDEST = 128
 """Pixels of a picture, either way."""
-MOST_NEEDED, MOST_COPIES, MOST_ODD, MOST_CHOSEN = 8, 12, 16, 24
+MOST_NEEDED, MOST_COPIES, MOST_ODD, MOST_CHOSEN = 7, 12, 14, 21
 """Pictures of a kind: frames that one model needs, pairs, odd frames, frames of the subset."""
+MOST_MODELS = 3
+"""Of which it is said what a frame that several need gives them."""
 
 
 class Picture(NamedTuple):
@@ -71,14 +73,14 @@ def render_duet(name: str, covered: Covered, frames: Path, color: str, proof: Pr
 
 def sentence(covered: Covered) -> str:
     """Return what was found, in one sentence."""
-    names = [each.model for each in covered.models]
-    models = names[0] if len(names) == 1 else "both models" if len(names) == 2 else f"all {len(names)} models"
+    count = len(covered.models)
+    models = "both models" if count == 2 else f"all {count} models"
     only, copies, odd = sum(bool(each.only) for each in covered.needed), len(covered.copies), len(covered.odd)
     parts = [
         f"{len(covered.subset.frames):,} of {words.plural(covered.frames, 'frame')} give {models} at least "
         f"{words.percent(1 - covered.subset.loss)} of the ranges that the whole set gives"
     ]
-    if only and len(names) > 1:
+    if only:
         parts.append(f"{words.plural(only, 'frame')} {_is(only)} needed by one model only")
     parts.append(
         "no frame is a copy" if not copies else f"{words.plural(copies, 'frame')} {_is(copies)} like an earlier one"
@@ -124,7 +126,7 @@ def share_text(share: float) -> str:
 
 def stretch_text(stretch: Stretch) -> str:
     """Return which channel a frame stretches, and by what share of its width."""
-    return f"{words.layer_text(stretch.layer)} channel {stretch.channel}: {words.percent(stretch.share)}"
+    return f"{words.layer_text(stretch.layer)}[{stretch.channel}] {stretch.share:.0%}".replace("%", f"{words.THIN}%")
 
 
 class _Album:
@@ -162,7 +164,15 @@ class _Album:
 
 def _needs(found: NeededFrame) -> Iterator[str]:
     """Yield what the models lose without a frame; of those that need it, what it stretches most."""
-    for model, need in found.needs.items():
-        yield f"{model} loses {share_text(need)}"
+    order = sorted(found.needs, key=lambda model: -found.needs[model])
+    shown = [found.only] if found.only else order[:MOST_MODELS]
+    for model in shown:
+        yield _lost(model, found.needs[model])
         stretches = [each for each in found.stretches if each.model == model]
         yield from map(stretch_text, stretches[: None if found.only else 1])
+    if left := [model for model in order if model not in shown]:
+        yield _lost(left[0] if len(left) == 1 else f"{len(left)} others, at most", found.needs[left[0]])
+
+
+def _lost(whose: str, need: float) -> str:
+    return f"{whose} {'−' if need else ''}{share_text(need)}"

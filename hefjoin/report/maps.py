@@ -15,6 +15,9 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 EXAMPLES = 3
 WIDEST = 320
+MOST_BYTES = 30_000
+"""Of a picture, unless the least of these is not enough."""
+QUALITIES = (78, 60, 45, 30)
 SEEN = 0.5
 """From this share of its range on, a map is taken to have found something."""
 
@@ -85,6 +88,9 @@ def _picture(frame: Array, widest: int = WIDEST) -> Image.Image:
 
 
 def _data_address(picture: Image.Image) -> str:
-    stream = io.BytesIO()
-    picture.save(stream, "JPEG", quality=78)
+    for quality in QUALITIES:
+        stream = io.BytesIO()
+        picture.save(stream, "JPEG", quality=quality)
+        if stream.tell() <= MOST_BYTES:
+            break
     return f"data:image/jpeg;base64,{base64.b64encode(stream.getvalue()).decode()}"

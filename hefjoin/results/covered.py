@@ -10,6 +10,9 @@ from typing import Literal
 
 from hefjoin.artifacts import Record
 
+PAGE_VERSION: Literal[1] = 1
+"""Raised when a field changes its meaning or a new one is required."""
+
 
 class Stretch(Record):
     """A channel that a frame alone stretches."""
@@ -75,8 +78,12 @@ class Curve(Record):
     title: str
     model: str
     """Empty: of all models, the one that has least."""
+    count: int
+    """Frames in all."""
+    frames: tuple[int, ...]
+    """Numbers of frames, of long curves some."""
     coverage: tuple[float, ...]
-    """By the first frame, the first two, …"""
+    """By so many of the first frames."""
 
 
 class Copied(Record):
@@ -123,8 +130,8 @@ class Covered(Record):
 
     source: Literal["float network"] = "float network"
     frames: int
-    names: tuple[str, ...]
-    """Of each frame's file; empty where they have none."""
+    names: dict[int, str]
+    """Files of the frames that are named here; empty where they have none."""
     judged_on: Literal["evaluation frames", "left-out frames"]
     """Left-out frames: by cross-validation, because no evaluation frames are held out."""
     judged: int
@@ -141,4 +148,15 @@ class Covered(Record):
 
     def called(self, frame: int) -> str:
         """Return how a person finds a frame."""
-        return f"{frame} ({self.names[frame]})" if self.names else str(frame)
+        return f"{frame} ({self.names[frame]})" if frame in self.names else str(frame)
+
+
+class CalibrationPage(Record):
+    """The JSON beside the page of `hefjoin calibration`."""
+
+    schema_version: Literal[1] = PAGE_VERSION
+    name: str
+    """Of the spec."""
+    covered: Covered
+    proof: Proof | None
+    """None where it was not asked for."""

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
+from pydantic import ValidationError
 
 from hefjoin.artifacts import Ref
 from hefjoin.calibration import open_frames
@@ -17,19 +18,21 @@ from hefjoin.coverage.cover import Cover, reached
 from hefjoin.coverage.looks import copies, look, oddities
 from hefjoin.coverage.probe import MOVES_ONLY, Probe
 from hefjoin.errors import InputError
+from hefjoin.manifest import StageRun
 from hefjoin.results.checked import Frames, JoinCheck
 from hefjoin.results.covered import Clipped, Copied, Covered, Curve, ModelCovered, NeededFrame, Odd, Stretch, Subset
 from hefjoin.results.networks import Network
 from hefjoin.results.sources import Fetched, FrameSource, Sdk
 from hefjoin.sdk.log import Progress
 from hefjoin.spec import BuildSpec
-from hefjoin.stages.contract import Stage, Workplace, perform
+from hefjoin.stages.contract import Outcome, Stage, Workplace, earlier_run, perform
 from hefjoin.stages.parse import Parse
 
 LOSS = 0.01
 """Of its coverage, what a model may lose by a smaller set, unless another share is asked for."""
 NEED = 0.001
 """Of a model's coverage; the loss from which on it needs a frame."""
+CURVE_POINTS = 200
 WORST_CHANNELS = 8
 STRETCHES = 3
 
@@ -93,9 +96,9 @@ class CoverStage(Stage[Covered]):
         names, upscaled = self._images(frames.shape[1:])
         order = choose(cover, self.loss)
         alone = {model: choose(cover, self.loss, [model]) for model in cover.models}
-        return Covered(
+        found = Covered(
             frames=len(frames),
-            names=names,
+            names={},
             judged_on="left-out frames" if self.evaluation is None else "evaluation frames",
             judged=len(judged),
             models=tuple(
@@ -117,6 +120,7 @@ class CoverStage(Stage[Covered]):
                 if (why := tuple(oddities(each, upscaled=upscaled[index] if upscaled else 1)))
             ),
         )
+        return found.model_copy(update={"names": {frame: names[frame] for frame in _named(found)} if names else {}})
 
     def ensures(self, result: Covered) -> None:
         """Check that every model was looked at, and that the subset is enough."""
@@ -257,10 +261,47 @@ def _stretches(part: _Part, frame: int) -> Iterator[Stretch]:
             yield Stretch(model=part.model, layer=layer, channel=place, share=float(shares[channel]))
 
 
+def _named(found: Covered) -> list[int]:
+    """Return the frames of which something is said."""
+    copied = [frame for each in found.copies for frame in (each.frame, each.of)]
+    needed, odd = [each.frame for each in found.needed], [each.frame for each in found.odd]
+    return sorted({*found.subset.frames, *copied, *needed, *odd})
+
+
 def _curves(cover: Cover, order: Sequence[int], alone: Mapping[str, Sequence[int]]) -> Iterator[Curve]:
     for model, frames in alone.items():
-        along = cover.along(frames)[:, cover.models.index(model)]
-        yield Curve(title=f"{model}, chosen for it alone", model=model, coverage=tuple(along.tolist()))
-    yield Curve(title="chosen for all", model="", coverage=tuple(cover.along(order).min(axis=1).tolist()))
-    first = cover.along(range(len(cover.reaches))).min(axis=1)
-    yield Curve(title="taken as they come", model="", coverage=tuple(first.tolist()))
+        yield _curve(f"{model}, chosen for it alone", model, cover.along(frames)[:, cover.models.index(model)])
+    yield _curve("chosen for all", "", cover.along(order).min(axis=1))
+    yield _curve("taken as they come", "", cover.along(range(len(cover.reaches))).min(axis=1))
+
+
+def _curve(title: str, model: str, along: Any) -> Curve:
+    """Return a curve of at most `CURVE_POINTS`, the first and the last among them."""
+    places = np.unique(np.linspace(0, len(along) - 1, min(len(along), CURVE_POINTS)).round().astype(int))
+    return Curve(
+        title=title,
+        model=model,
+        count=len(along),
+        frames=tuple((places + 1).tolist()),
+        coverage=tuple(along[places].round(6).tolist()),
+    )
+
+
+def known(stage: CoverStage, place: Workplace) -> Outcome[Covered] | None:
+    """Return what `hefjoin calibration` has left in the store, if it was run on these sources; nothing is computed.
+
+    Raises:
+        StoreError: The store cannot be read.
+    """
+    finished, _ = earlier_run(stage.stage, stage.key, place)
+    if finished is None:
+        return None
+    try:
+        covered = Covered.model_validate(finished.result)
+    except ValidationError:
+        return None
+    reason = f"measured by hefjoin calibration on {finished.built_at}"
+    run = StageRun(
+        stage=stage.stage, subject="", key=stage.key, seconds=finished.seconds, is_reused=True, reason=reason
+    )
+    return Outcome(value=covered, run=run)

@@ -110,7 +110,7 @@ def write_subset(duet: Duet, place: Workplace, path: Path) -> None:
     Args:
         duet: What was found.
         place: Whose store holds the frames.
-        path: A `.npy`, or any other file, which gets a line for each frame: its index and its file.
+        path: A `.npy`, or a `.txt`, which gets a line for each frame: its index and its file.
 
     Raises:
         StoreError: It cannot be written.
@@ -136,7 +136,7 @@ def write_subset(duet: Duet, place: Workplace, path: Path) -> None:
 
 
 def _named(covered: Covered) -> list[tuple[int, str]]:
-    return [(index, covered.names[index] if covered.names else "") for index in sorted(covered.subset.frames)]
+    return [(index, covered.names.get(index, "")) for index in sorted(covered.subset.frames)]
 
 
 def write_frames(duet: Duet, place: Workplace, path: Path, *, with_evaluation: bool = False) -> None:

@@ -13,11 +13,20 @@ import onnx
 import onnxruntime
 import pytest
 from click.testing import CliRunner, Result
+from jsonschema import Draft202012Validator
 from onnx import TensorProto, helper
-from PIL import Image
+from PIL import ExifTags, Image
 
 from flows.cli import main
+from hefjoin.results.checked import JoinCheck
 from hefjoin.results.covered import Covered
+from hefjoin.results.sources import Sdk
+from hefjoin.sdk.toolchain import Toolchain, resolve
+from hefjoin.spec_file import read_spec
+from hefjoin.stages.contract import Workplace
+from hefjoin.stages.cover import CoverStage, known
+from hefjoin.stages.fetch import fetch
+from hefjoin.stores import open_store
 from tests import tiny
 from tests.unit.test_report import parse
 
@@ -123,6 +132,7 @@ def test_the_table_the_page_the_proof_and_the_subset(tmp_path: Path) -> None:
     done = run(path, "--prove", "--loss", 10, "--write-subset", "fewer.npy", "--out", "pages/set.html")
     assert done.exit_code == 0, done.stderr
     beside = json.loads((tmp_path / "pages" / "set.json").read_text("utf-8"))
+    Draft202012Validator(json.loads(CliRunner().invoke(main, ["schema", "calibration"]).output)).validate(beside)
     found = Covered.model_validate(beside["covered"])
     count = len(found.subset.frames)
     assert 0 < count < 16
@@ -155,7 +165,9 @@ def folder_of_images(tmp_path: Path) -> Path:
         Image.fromarray(frame).save(folder / f"{index:02d}.png")
     Image.fromarray(tiny.images(24)[0]).save(folder / "03.png")
     Image.new("RGB", (16, 16), (9, 9, 9)).save(folder / "05.png")
-    Image.fromarray(tiny.images(24)[7]).resize((8, 8)).save(folder / "07.png")
+    small = Image.fromarray(tiny.images(24)[7]).resize((32, 8))
+    small.getexif()[ExifTags.Base.Orientation] = 6
+    small.save(folder / "07.png", exif=small.getexif())
     return tiny.write_pair(tmp_path, tiny.pair(calibration={"source": "images", "count": 16}, evaluation={"count": 8}))
 
 
@@ -175,17 +187,39 @@ def test_copies_blanks_and_enlarged_images_are_named(tmp_path: Path) -> None:
     assert page.count("<img") >= len(found.subset.frames) + 4
 
 
+def test_a_build_by_any_compiler_finds_what_was_measured(tmp_path: Path) -> None:
+    path = tiny.write_pair(tmp_path)
+    found = covered(path)
+    spec, store, emulator = read_spec(path), open_store("artifacts"), resolve("emulator")
+    other = Toolchain(sdk=Sdk(provider="dfc", version="3.33.0"), python="python")
+    place = Workplace(store, tmp_path / "work", other)
+    fetched = fetch(spec, place.put, tmp_path / "cache")
+    records = [store.read_record(key) for key in store.list_records("reuse/check")]
+    (checked,) = [JoinCheck.model_validate(record["result"]) for record in records if record]
+    outcome = known(CoverStage.of(spec, fetched, checked, emulator.sdk), place)
+    assert outcome is not None
+    assert outcome.value == found
+    assert outcome.run.is_reused
+    assert outcome.run.reason.startswith("measured by hefjoin calibration on ")
+    assert known(CoverStage.of(spec, fetched, checked, emulator.sdk, loss=0.2), place) is None
+
+
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
         (["no.yaml"], "no.yaml"),
         (["tiny.yaml", "--loss", "100"], "--loss"),
         (["tiny.yaml", "--out", "page.pdf"], "ends in .html"),
+        (["tiny.yaml", "--write-subset", "fewer.npz"], "a name ends in .npy, for frames, or .txt"),
+        (["gone.yaml"], "calibration.source"),
     ],
 )
 def test_mistakes_end_in_a_sentence(tmp_path: Path, arguments: list[str], text: str) -> None:
-    tiny.write_pair(tmp_path)
+    path = tiny.write_pair(tmp_path)
+    text_of_spec = path.read_text("utf-8").replace("images.npy", "nowhere.npy")
+    path.with_name("gone.yaml").write_text(text_of_spec, "utf-8")
     done = run(*arguments)
     assert done.exit_code == 2
     assert text in done.stderr
     assert "Traceback" not in done.stderr
+    assert not list(tmp_path.glob("*.html"))

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import tracemalloc
 from collections.abc import Sequence
 from itertools import combinations
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -117,6 +119,25 @@ def test_ranges_without_a_fold_are_those_of_the_other_frames() -> None:
         others = [each for each in range(13) if each % FOLDS != frame % FOLDS]
         assert np.array_equal(ranges.without(frame), found[others].max(axis=0))
     assert not Ranges(found[:1]).without(0).any()
+
+
+def test_memory_does_not_grow_with_the_frames(tmp_path: Path) -> None:
+    def peak(frames: int) -> int:
+        path = tmp_path / f"{frames}.npy"
+        mapped = np.lib.format.open_memmap(path, "w+", np.float32, (frames, 2, 4000))
+        mapped[:] = np.random.default_rng(0).random((1, 2, 4000))
+        tracemalloc.start()
+        try:
+            cover = Cover(mapped, {"left": 3000, "right": 1000})
+            choose(cover, 0.01)
+            cover.needs()
+            Ranges(mapped).of_all()
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    few, many = peak(50), peak(500)
+    assert many - few < 500 * 2 * 4000 * 4 / 20
 
 
 # How frames look
