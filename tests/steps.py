@@ -33,6 +33,7 @@ def take(
 
 
 def here(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Take the steps of the stages up to the join in this process."""
+    """Take the steps of the stages up to the join in this process, and let no store wait for the disk."""
+    monkeypatch.setattr("os.fsync", lambda _: None)
     for stage in ("parse", "join"):
         monkeypatch.setattr(f"hefjoin.stages.{stage}.run_step", take)

@@ -258,9 +258,8 @@ def _refuse_odd_outputs(model: onnx.ModelProto) -> None:
 
 def _refuse_contradictions(model: onnx.ModelProto, name: str) -> None:
     graph = Graph(model)
-    if found := list(
-        filter(None, (contradiction(node, lambda item: graph.shapes.get(item, ())) for node in graph.nodes))
-    ):
+    found = [text for node in graph.nodes if (text := contradiction(node, lambda item: graph.shapes.get(item, ())))]
+    if found:
         raise exceptions.UnsupportedModelError(
             f"the shapes in {name} contradict each other: {'; '.join(found[:5])}; is the size right?"
         )

@@ -145,7 +145,7 @@ def builds(spec: BuildSpec, folder: Path, toolchain: Toolchain) -> HefJoinError 
 
 
 @settings(
-    max_examples=40, deadline=None, derandomize=True, database=None,
+    max_examples=60, deadline=None, derandomize=True, database=None,
     phases=[Phase.generate], suppress_health_check=[HealthCheck.function_scoped_fixture],
 )  # fmt: skip
 @given(file=FILES, right=RIGHTS, frames=mostly(*SETS), count=mostly(8, 12, 50))
