@@ -201,6 +201,9 @@ def test_copies_blanks_and_enlarged_images_are_named(tmp_path: Path) -> None:
     assert not {0, 3} <= set(found.subset.frames)
     page = (tmp_path / "tiny-calibration.html").read_text("utf-8")
     assert "the same, bit for bit" in page
+    is_needed = bool({5, 7} & {each.frame for each in found.needed})
+    assert ("Take out what looks odd and stretches ranges" in page) == is_needed
+    assert ("Look at the odd frames; they stretch no range" in page) == (not is_needed)
     assert page.count("<img") >= len(found.subset.frames) + 4
 
 
