@@ -6,6 +6,7 @@ The rule: what a command does not need is not imported; each imports inside itse
 from __future__ import annotations
 
 from flows.commands import (
+    benchmark,
     build,
     cache,
     conformance,
@@ -26,7 +27,7 @@ from flows.commands import (
 from flows.door import main
 
 COMMANDS = (
-    *(build, cache, conformance, diff, doctor, example, forecast, gc, history, inspect, loader),
+    *(benchmark, build, cache, conformance, diff, doctor, example, forecast, gc, history, inspect, loader),
     *(put, rollback, schema, trigger, verify),
 )
 
