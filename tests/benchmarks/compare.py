@@ -50,8 +50,8 @@ def measure(material: Material) -> list[Row]:
             "%",
             "≥",
             90.0,
-            f"{SLOWER} comparisons of at most {SLOWER_SECONDS:g} s, ended at ± 1 %: {_each(right, slower)}; median found "
-            f"{_medians(slower)}; {_widths(slower)}; {surroundings}",
+            f"{SLOWER} comparisons of at most {SLOWER_SECONDS:g} s, ended at ± 1 %: {_each(right, slower)}; median "
+            f"found {_medians(slower)}; {_widths(slower)}; {surroundings}",
         ),
     ]
 
