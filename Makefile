@@ -42,8 +42,10 @@ worker: setup
 deploy: setup
 	$(BIN)/python -m deployments setup
 
+# A file on each core; what measures a time or memory by itself.
 test: setup .venv-dfc/ready
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile -m 'not alone'
+	$(BIN)/python -m pytest -m alone
 
 lint: setup
 	$(BIN)/ruff check

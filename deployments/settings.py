@@ -11,6 +11,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from flows.auth import CLIENT, SERVER, find_auth_string, make_auth_string
+from flows.embedded import RECORDER
 from hefjoin.errors import ToolchainError
 from hefjoin.folders import STORE
 
@@ -29,12 +30,9 @@ COMMON = {
     "PREFECT_CLIENT_MAX_RETRIES": "7",  # after 2, 4, ... 128 s: a server may be away for four minutes
 }
 SERVES = {
+    **RECORDER,
     "PREFECT_SERVER_CSRF_PROTECTION_ENABLED": "true",
     "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
-    # SQLite writes one transaction an event otherwise, and new runs wait for it.
-    "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "100",
-    "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_READ_BATCH_SIZE": "100",
-    "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL": "1",  # rounded down: less spins
     "PREFECT_SERVER_SERVICES_CANCELLATION_CLEANUP_LOOP_SECONDS": "5",
 }
 WORKS = {

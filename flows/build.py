@@ -26,6 +26,7 @@ from hefjoin.sdk.process import stop_running_steps
 from hefjoin.sdk.toolchain import Choice, resolve
 from hefjoin.spec import BuildSpec
 from hefjoin.stages.benchmark import Benchmark
+from hefjoin.stages.cover import CoverStage, known
 from hefjoin.stages.forecast import compared
 from hefjoin.stages.gates import judge
 from hefjoin.stores import open_store
@@ -47,7 +48,7 @@ from tasks import (
     score,
 )
 from tasks.log import keep_to_the_point
-from tasks.site import Site
+from tasks.site import Site, workplace
 from tasks.summary import leave_failure
 
 PARALLEL_PARSES = 4
@@ -177,6 +178,9 @@ def _built(site: Site, spec: BuildSpec, device: elsewhere.Choice) -> Build:
     measured = handed_over.outcome if handed_over else benchmark(site, stage).result()
     scored = score(site, spec, checked.value, joined.value, final, measured.value).result()
 
+    covered = known(CoverStage.of(spec, fetched, checked.value, resolve("emulator").sdk), workplace(site))
+    measured_before = [covered] if covered else []
+
     before_compile: list[Any] = [*parsed.values(), checked, foreseen, joined, quantized, repaired, coupled]
     manifest = Manifest(
         build_id=f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{uuid4().hex[:8]}",
@@ -197,8 +201,9 @@ def _built(site: Site, spec: BuildSpec, device: elsewhere.Choice) -> Build:
         compared=compared(foreseen.value, compiled.value),
         measured=measured.value,
         scored=scored.value,
+        covered=covered.value if covered else None,
         gates=judge(spec.gates, final, measured.value, scored.value),
-        stages=tuple(outcome.run for outcome in (*before_compile, compiled, measured, scored)),
+        stages=tuple(outcome.run for outcome in (*before_compile, compiled, measured, scored, *measured_before)),
         machine=machine(),
         measured_by=handed_over.by if handed_over else None,
         versions=versions(),

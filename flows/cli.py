@@ -9,6 +9,8 @@ from flows.commands import (
     benchmark,
     build,
     cache,
+    calibration,
+    check,
     conformance,
     diff,
     doctor,
@@ -27,8 +29,8 @@ from flows.commands import (
 from flows.door import main
 
 COMMANDS = (
-    *(benchmark, build, cache, conformance, diff, doctor, example, forecast, gc, history, inspect, loader),
-    *(put, rollback, schema, trigger, verify),
+    *(benchmark, build, cache, calibration, check, conformance, diff, doctor, example, forecast, gc, history, inspect),
+    *(loader, put, rollback, schema, trigger, verify),
 )
 
 if __name__ == "__main__":

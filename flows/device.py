@@ -133,6 +133,7 @@ def _waited_for(handover: Handover, place: Workplace, name: str) -> Given | str:
         for number in itertools.count(1):
             key = f"{handover.key}/{number}"
             started.append(child.start(DEPLOYMENT, parameters, name=f"benchmark {name}", idempotency_key=key))
+            logger.info("benchmark %s: a worker of the pool %s has %g s to take it", name, POOL, wait_seconds())
             found = _Following(started[-1], handover, place).result()
             if isinstance(found, Given):
                 return found

@@ -12,6 +12,7 @@ from pydantic import Field
 from hefjoin.artifacts import Record, Ref, Sha256, by_content
 from hefjoin.results.checked import Compared, Forecast, JoinCheck
 from hefjoin.results.compiled import Compiled
+from hefjoin.results.covered import Covered
 from hefjoin.results.measured import Measured
 from hefjoin.results.networks import Joined, Network
 from hefjoin.results.quantized import Coupled, Mend, Quantized, Repair
@@ -103,6 +104,8 @@ class Manifest(Record):
     """What was foretold and the vendor's compiler has answered by now."""
     measured: Measured
     scored: Scored
+    covered: Covered | None = None
+    """None where nobody ran `hefjoin calibration` on the same sources in the same store before."""
     gates: tuple[Gate, ...]
     stages: tuple[StageRun, ...]
     machine: Machine

@@ -18,7 +18,7 @@ from hefjoin.forecast.limits import default_limits
 from hefjoin.forecast.speed import FpsForecast
 from hefjoin.manifest import Gate, Machine, Manifest, StageRun
 from hefjoin.report import maps
-from hefjoin.results.checked import Forecast, Frames, JoinCheck
+from hefjoin.results.checked import Comparison, Forecast, Frames, JoinCheck
 from hefjoin.results.compiled import Attempt, ClusterUse, Compiled, Deployment, HefStream, Utilization
 from hefjoin.results.measured import BatchMeasurement, Measured, Range
 from hefjoin.results.networks import Equality, Joined, LayerView, Network, Tensor
@@ -264,7 +264,19 @@ def _check() -> JoinCheck:
         mean=(123.675, 116.28, 103.53),
         std=(58.395, 57.12, 57.375),
         color="rgb",
-        agreements=("input shape (height, width, channels): 224 × 224 × 3", "color: rgb"),
+        comparisons=(
+            Comparison(
+                what="input shape (height, width, channels)",
+                values=(("resnet_a", "224 × 224 × 3"), ("resnet_b", "224 × 224 × 3")),
+                verdict="agrees",
+            ),
+            Comparison(
+                what="color",
+                values=(("resnet_a", "rgb"), ("resnet_b", "bgr")),
+                verdict="handled",
+                notes=("frames are rgb; what wants another order reverses it in its own graph",),
+            ),
+        ),
         calibration=frames,
         evaluation=frames,
         evaluation_is_held_out=True,
@@ -327,14 +339,17 @@ def device_manifest() -> Manifest:
                 "sdk_version": "3.33.0",
                 "is_emulated": False,
                 "deployment": deployed,
-                "attempts": (_attempt("as declared", "did not fit"), _attempt("performance_param(fps=30)", "compiled")),
-                "utilization": (_utilization(),),
+                "attempts": (
+                    attempt_of("as declared", "did not fit"),
+                    attempt_of("performance_param(fps=30)", "compiled"),
+                ),
+                "utilization": (utilization(),),
             }
         ),
     )
 
 
-def _attempt(label: str, outcome: Any) -> Attempt:
+def attempt_of(label: str, outcome: Any) -> Attempt:
     return Attempt(
         script="context_switch_param(mode=disabled)",
         label=label,
@@ -347,7 +362,7 @@ def _attempt(label: str, outcome: Any) -> Attempt:
     )
 
 
-def _utilization() -> Utilization:
+def utilization() -> Utilization:
     clusters = {f"cluster_{index}": ClusterUse(control=0.688, compute=0.406, memory=0.156) for index in range(8)}
     return Utilization(
         context="resnet_pair_context_0", clusters=clusters, total=ClusterUse(control=0.75, compute=0.629, memory=0.478)

@@ -11,7 +11,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from flows.views.plain import page
-from hefjoin.report import compared
+from hefjoin.report import by_turns
 from hefjoin.results.timed import Timed
 
 
@@ -59,10 +59,10 @@ def show(found: Timed) -> None:
     """Print the answer, the figures, and what to know of them."""
     console = page()
     style = "bold" if found.difference is None else "bold yellow" if found.is_different else "bold green"
-    console.print(f"[{style}]{escape(compared.verdict(found))}[/]", soft_wrap=True)
+    console.print(f"[{style}]{escape(by_turns.verdict(found))}[/]", soft_wrap=True)
     grid = Table.grid(padding=(0, 2))
-    for label, text in compared.rows(found):
+    for label, text in by_turns.rows(found):
         grid.add_row(f"[dim]{escape(label)}[/dim]", escape(text))
     console.print(grid)
-    for text in compared.notices(found):
+    for text in by_turns.notices(found):
         console.print(f"[dim]{escape(text)}[/dim]", soft_wrap=True)

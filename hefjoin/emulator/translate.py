@@ -258,14 +258,20 @@ def _free_batch(model: onnx.ModelProto) -> None:
     """Open the batch dimension, in place, where nothing in the graph holds it to one."""
     graph = Graph(model)
     freed: dict[str, np.ndarray] = {}
+    batch = max((graph.shapes[info.name][0] for info in model.graph.input), default=1)
     for node in graph.nodes:
         if node.op_type == "Reshape":
-            target = _free_reshape(graph, node)
+            target = _free_reshape(graph, node, batch)
         elif node.op_type == "Resize" and len(node.input) > 3:
             target = _free_resize(graph, node)
         else:
             continue
         if target is None:
+            if batch != 1:
+                raise exceptions.UnsupportedModelError(
+                    f"the file takes {batch} frames at once and {node.op_type} {node.name} holds it to that; export "
+                    "the model with a batch of 1"
+                )
             return
         freed[node.name] = target
     for node in graph.nodes:
@@ -283,12 +289,12 @@ def _free_batch(model: onnx.ModelProto) -> None:
         output.type.tensor_type.ClearField("shape")
 
 
-def _free_reshape(graph: Graph, node: onnx.NodeProto) -> np.ndarray | None:
+def _free_reshape(graph: Graph, node: onnx.NodeProto, batch: int) -> np.ndarray | None:
     before, after = (graph.shapes.get(name, ()) for name in (node.input[0], node.output[0]))
-    if not graph.is_constant(node.input[1]) or before[:1] != (1,) or after[:1] != (1,):
+    if not graph.is_constant(node.input[1]) or before[:1] != (batch,) or after[:1] != (batch,):
         return None
     target = graph.constant(node.input[1]).copy()
-    if target[0] == 1:
+    if target[0] == batch:
         target[0] = -1 if -1 not in target else 0
     return target
 

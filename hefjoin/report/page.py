@@ -18,9 +18,10 @@ from markupsafe import Markup
 
 from hefjoin.artifacts import Ref
 from hefjoin.manifest import Manifest, StageRun
-from hefjoin.report import bars, foretold, graph, maps, noise, plots, summary, words
+from hefjoin.report import bars, compared, duet, foretold, graph, maps, noise, plots, summary, words
 from hefjoin.report.template import page_environment
 from hefjoin.results.checked import Forecast
+from hefjoin.results.covered import Covered
 from hefjoin.results.measured import BatchMeasurement, Measured
 from hefjoin.results.quantized import OutputAccuracy
 from hefjoin.scores import ModelScores
@@ -98,11 +99,13 @@ def render_page(manifest: Manifest, outputs: Path, frames: Path) -> str:
         graph=graph.draw_graph(manifest.joined, colors),
         resources=bars.resources(manifest.forecast, colors),
         foretold=_foretold(manifest.forecast),
+        repair_outputs=noise.repair_outputs(manifest.repair) if manifest.repair else [],
         repair_rows=noise.repair_rows(manifest.repair) if manifest.repair else [],
         has_own_noise=any(each.own_snr_db is not None for each in manifest.quantized.layer_noise),
         coupled_rows=noise.coupled_rows(manifest),
         **_timings(manifest.measured),
         utilization=bars.utilization(manifest),
+        **_covered(manifest.covered, colors),
         stages=_stage_bars(manifest.stages),
         scripts=_scripts(manifest),
         warnings=summary.warnings(manifest),
@@ -123,6 +126,7 @@ def _template() -> Template:
         "minus": words.minus,
         "moment": words.moment_text,
         "percent": words.percent,
+        "share": duet.share_text,
         "plural": words.plural,
         "cosine": partial(noise.figure_text, digits=5),
         "ratio": partial(noise.figure_text, digits=1),
@@ -138,8 +142,10 @@ def _template() -> Template:
     environment.filters |= {
         "answered": partial(foretold.compared_text, is_answer=True),
         "change": foretold.change_text,
+        "found": compared.found_text,
         "foreseen": partial(foretold.compared_text, is_answer=False),
         "trust": foretold.trust_text,
+        "verdict": compared.VERDICTS.__getitem__,
     }
     environment.globals |= {"fit_text": words.fit_text, "fps_forecast_text": words.fps_forecast_text}
     return environment.get_template("page.html.j2")
@@ -274,6 +280,18 @@ def _sensors(measured: Measured) -> list[str]:
     if measured.versions:
         lines.append(", ".join(f"{name} {version}" for name, version in measured.versions.items()))
     return [*lines, *measured.notes]
+
+
+def _covered(covered: Covered | None, colors: Mapping[str, str]) -> dict[str, Any]:
+    """Return what is said in short of a calibration set that was looked at."""
+    if covered is None:
+        return {"covered": None}
+    return {
+        "covered": covered,
+        "cover_sentence": duet.sentence(covered),
+        "cover_advice": list(duet.advice(covered)),
+        "cover_curve": plots.plot_coverage(covered.curves, colors, covered.subset.loss, covered.source),
+    }
 
 
 def _foretold(forecast: Forecast) -> list[tuple[str, str]]:

@@ -26,6 +26,24 @@ class Labels(Record):
     """Those that have labels."""
 
 
+Verdict = Literal["agrees", "handled", "look", "fails"]
+"""`handled`: they differ, and the build does something about it. `look`: the build will run, a person should look.
+`fails`: the build would."""
+
+
+class Comparison(Record):
+    """One property of the models, or of the frames, and what follows from it for a join."""
+
+    what: str
+    values: tuple[tuple[str, str], ...]
+    """(model or set, its value)."""
+    verdict: Verdict
+    notes: tuple[str, ...] = ()
+    """How it is handled, or why it matters."""
+    remedy: str = ""
+    """What to do; empty where nothing is to be done."""
+
+
 class JoinCheck(Record):
     """The models may share one input; this is it, and these are the frames for it."""
 
@@ -35,8 +53,10 @@ class JoinCheck(Record):
     mean: tuple[float, ...]
     std: tuple[float, ...]
     color: str
-    agreements: tuple[str, ...]
-    """What was compared and found equal, in words."""
+    comparisons: tuple[Comparison, ...] = ()
+    """What `hefjoin check` shows; empty in manifests of older builds."""
+    agreements: tuple[str, ...] = ()
+    """What was compared and found equal, in words: of older builds."""
     calibration: Frames
     evaluation: Frames
     evaluation_is_held_out: bool

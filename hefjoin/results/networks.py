@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from hefjoin.artifacts import Record, Ref
+from hefjoin.formats.onnx_head import Head
 
 
 class Tensor(Record):
@@ -45,6 +46,8 @@ class Network(Record):
     outputs: tuple[Tensor, ...]
     layers: tuple[LayerView, ...]
     """Computing layers only."""
+    head: Head | None = None
+    """What its ONNX file says; None of a HAR."""
 
     @property
     def layers_on_chip(self) -> int:

@@ -104,6 +104,51 @@ def fetch_models(name: str, models: Sequence[ModelSpec], put: Callable[[Path, st
         afar.release()
 
 
+@dataclass(frozen=True)
+class Reached:
+    """Those of the sources that are there, on this machine."""
+
+    paths: dict[str, Path]
+    """By field."""
+    weights: dict[str, list[str]]
+    """By field of a model: the files beside it that hold its weights, relative to its folder."""
+    problems: list[Problem]
+    """With those that are not, and with weights that are not whole."""
+    afar: Afar
+    """To be released in the end."""
+
+
+def reach(spec: BuildSpec, cache: Path) -> Reached:
+    """Bring what is there of the sources within reach, and tell what is not; the store is not touched.
+
+    Args:
+        spec: What would be built.
+        cache: The folder of the cache of what comes from S3.
+
+    Raises:
+        StoreError: S3 cannot be reached.
+    """
+    wanted = _sources(spec)
+    problems: list[Problem] = []
+    while True:
+        try:
+            located = _located(spec.name, wanted)
+            break
+        except SpecError as error:
+            problems += error.problems
+            missing = {problem.path.partition("source")[0] for problem in error.problems}
+            wanted = {where: source for where, source in wanted.items() if where.partition("source")[0] not in missing}
+    afar = Afar(located, cache, None)
+    paths = located.paths | afar.brought()
+    weights = {}
+    for where, path in paths.items():
+        try:
+            weights[where] = _beside(path, where, afar, problems) if where.startswith("models") else []
+        except InputError as error:
+            problems.append(Problem(where, str(error)))
+    return Reached(paths, weights, problems, afar)
+
+
 def _put(models: Mapping[str, Path], weights: Mapping[str, Sequence[str]], put: Callable[[Path, str], Ref]) -> Models:
     return Models(
         models={name: put(path, path.suffix.lower().lstrip(".")) for name, path in models.items()},

@@ -37,6 +37,24 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.timeout(TEST_SECONDS))
 
 
+FIGURES = pytest.StashKey[list[str]]()
+Figure = Callable[[str], None]
+
+
+@pytest.fixture
+def figure(pytestconfig: pytest.Config) -> Figure:
+    """Keep what was measured, in a sentence, for the end of the tests."""
+    return pytestconfig.stash.setdefault(FIGURES, []).append
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Print what was measured, beside whatever else runs."""
+    if figures := config.stash.get(FIGURES, []):
+        terminalreporter.section("figures")
+        for each in figures:
+            terminalreporter.write_line(each)
+
+
 def wait_for(what: str, found: Callable[[], Any], seconds: float = SECONDS, pause: float = 0.02) -> Any:
     """Return what `found` returns, as soon as that is something; a server is asked with longer pauses."""
     end = time.monotonic() + seconds

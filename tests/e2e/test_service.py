@@ -7,13 +7,14 @@ import random
 import socket
 import subprocess
 import sys
+import time
 
 import httpx
 import psutil
 import pytest
 
 from deployments.setup import DECLARED
-from tests.e2e.conftest import ROOT, SECONDS
+from tests.e2e.conftest import ROOT, SECONDS, Figure
 from tests.e2e.mutants import mutants
 from tests.e2e.service import AUTH, Service, pair_in
 
@@ -40,6 +41,16 @@ def test_a_run_by_the_api_builds_and_the_same_key_again_is_the_same_run(service:
     assert run["state"]["type"] == "COMPLETED", service.logs(run["id"])
     assert run["name"] == "build by-api"
     assert len(list((service.folder / "by-api" / "store" / "names").rglob("*.json"))) == 1
+
+
+def test_a_server_that_has_nothing_to_do_does_next_to_nothing(service: Service, worker: None, figure: Figure) -> None:
+    assert service.server is not None
+    process = psutil.Process(service.server.pid)
+    before, begun = sum(process.cpu_times()[:2]), time.monotonic()
+    time.sleep(5)
+    share = (sum(process.cpu_times()[:2]) - before) / (time.monotonic() - begun)
+    figure(f"idle server: {100 * share:.0f} % of a core")
+    assert share < 0.25
 
 
 class TestWhatIsNoSpec:

@@ -12,7 +12,7 @@ import numpy as np
 import psutil
 import pytest
 
-from tests.e2e.conftest import wait_for
+from tests.e2e.conftest import Figure, wait_for
 from tests.e2e.service import Service, pair_in
 from tests.tiny import images, write_model
 
@@ -131,20 +131,22 @@ def test_a_step_that_is_killed_fails_the_run_with_its_log(service: Service, work
     wait_for("end of its processes", lambda: not build.processes(), CANCEL_BAR_S)
 
 
-def test_a_run_that_is_cancelled_leaves_no_compiler(service: Service, worker: subprocess.Popen[bytes]) -> None:
+def test_a_run_that_is_cancelled_leaves_no_compiler(
+    service: Service, worker: subprocess.Popen[bytes], figure: Figure
+) -> None:
     build = Build(service, "cancelled")
     build.step()
     start = time.monotonic()
     service.cancel(build.run)
     wait_for("end of all processes", lambda: not build.processes(), CANCEL_BAR_S)
-    print(f"cancelled: nothing left after {time.monotonic() - start:.1f} s (bar {CANCEL_BAR_S:.0f} s)")
+    figure(f"cancelled: nothing left after {time.monotonic() - start:.1f} s (bar {CANCEL_BAR_S:.0f} s)")
     assert service.wait(build.run)["state"]["type"] == "CANCELLED"
     assert names(service.states(build.run)).count("Running") == 1
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=lambda number: number.name)
 def test_a_run_whose_worker_ends_is_taken_up_by_another(
-    service: Service, worker: subprocess.Popen[bytes], number: signal.Signals
+    service: Service, worker: subprocess.Popen[bytes], number: signal.Signals, figure: Figure
 ) -> None:
     build = Build(service, f"worker-{number.name.lower()}")
     build.step()
@@ -153,7 +155,7 @@ def test_a_run_whose_worker_ends_is_taken_up_by_another(
     start = time.monotonic()
     build.wait_for_crash()
     known_s = time.monotonic() - start
-    print(f"worker {number.name}: known after {known_s:.1f} s (bar {BAR_S:.0f} s)")
+    figure(f"worker {number.name}: known after {known_s:.1f} s (bar {BAR_S:.0f} s)")
     assert [state["message"] for state in service.states(build.run) if "No heartbeat" in (state["message"] or "")] == []
     wait_for("end of all processes", lambda: not build.processes(), CANCEL_BAR_S)
     service.worker("builders", limit=4)
@@ -175,7 +177,7 @@ def test_a_run_that_crashes_three_times_has_failed(service: Service, worker: sub
 
 
 def test_a_run_that_is_heard_of_no_more_is_crashed_and_taken_up_again(
-    service: Service, worker: subprocess.Popen[bytes], silent: tuple[Build, datetime]
+    service: Service, worker: subprocess.Popen[bytes], silent: tuple[Build, datetime], figure: Figure
 ) -> None:
     build, killed_at = silent
     build.wait_for_crash()
@@ -183,7 +185,7 @@ def test_a_run_that_is_heard_of_no_more_is_crashed_and_taken_up_again(
     (crashed,) = [state for state in service.states(build.run) if state["name"] == "Crashed"]
     assert "No heartbeat for" in crashed["message"]
     known_s = (datetime.fromisoformat(crashed["timestamp"]) - killed_at).total_seconds()
-    print(f"silent: known after {known_s:.0f} s (bar {BAR_S:.0f} s)")
+    figure(f"silent: known after {known_s:.0f} s (bar {BAR_S:.0f} s)")
     assert known_s < BAR_S
 
 

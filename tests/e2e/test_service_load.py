@@ -12,7 +12,7 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.e2e.conftest import wait_for
+from tests.e2e.conftest import Figure, wait_for
 from tests.e2e.service import FINAL, Run, Service, pair_in
 
 BUILD = "join-and-compile/builders"
@@ -21,7 +21,7 @@ SECONDS = 900.0
 
 
 @pytest.mark.timeout(1200)
-def test_fifty_runs_at_once_all_end_and_each_once(service: Service) -> None:
+def test_fifty_runs_at_once_all_end_and_each_once(service: Service, figure: Figure) -> None:
     for _ in range(2):
         service.worker("builders", limit=2)
     parameters: dict[str, Any] = {
@@ -50,7 +50,7 @@ def test_fifty_runs_at_once_all_end_and_each_once(service: Service) -> None:
     assert len(list((service.folder / "store" / "builds").rglob("*.json"))) == 1
     each_s = [run["total_run_time"] for run in runs]
     waited_s = [_seconds(run["expected_start_time"], run["start_time"]) for run in runs]
-    print(
+    figure(
         f"{COUNT} runs on 2 workers of 2: {seconds:.0f} s in all, {seconds / COUNT:.1f} s each; a run took "
         f"{statistics.median(each_s):.1f} s (median), began after {statistics.median(waited_s):.0f} s (median) to "
         f"{max(waited_s):.0f} s; server {before_mb:.0f} MB before, {server.memory_info().rss / 1e6:.0f} MB after"

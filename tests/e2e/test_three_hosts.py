@@ -18,7 +18,7 @@ from hefjoin.builds.find import latest_build
 from hefjoin.manifest import Manifest
 from hefjoin.stores import open_store
 from tests.e2e import hosts
-from tests.e2e.conftest import wait_for
+from tests.e2e.conftest import Figure, wait_for
 from tests.e2e.hosts import SERVER, Host
 from tests.e2e.service import Service, serving
 from tests.s3_server import BUCKET, OWNER, S3Server
@@ -151,23 +151,25 @@ def test_a_whole_build_over_three_hosts_with_the_builders_cable_out_for_half_a_m
     assert site.service.read(build)["run_count"] == 1
 
 
-def test_a_build_whose_device_is_gone_ends_as_not_measured(site: Site) -> None:
+def test_a_build_whose_device_is_gone_ends_as_not_measured(site: Site, figure: Figure) -> None:
     build = site.build("unmeasured", seconds=LONG_S)
     store = open_store(site.store)
     wait_for("benchmark at work", lambda: store.list_records("claims/benchmark"), PATIENCE_S)
     site.device.die()
     start = time.monotonic()
     manifest = site.completed(build, "unmeasured")
-    print(f"device gone: the build ended after {time.monotonic() - start:.0f} s")
+    figure(f"device gone: the build ended after {time.monotonic() - start:.0f} s")
     assert (manifest.measured.source, manifest.measured_by) == ("not measured", None)
     assert f"no worker of the pool hailo8 took the benchmark within {WAIT_S:g} s" in manifest.measured.device
 
 
-def test_a_build_whose_host_is_gone_is_taken_up_by_another(site: Site, orphan: tuple[str, float]) -> None:
+def test_a_build_whose_host_is_gone_is_taken_up_by_another(
+    site: Site, orphan: tuple[str, float], figure: Figure
+) -> None:
     build, died = orphan
     manifest = site.completed(build, "orphan")
     crashed = next(state for state in site.service.states(build) if state["name"] == "Crashed")
-    print(f"builder gone: known by {crashed['timestamp']}, done {time.monotonic() - died:.0f} s after its death")
+    figure(f"builder gone: known by {crashed['timestamp']}, done {time.monotonic() - died:.0f} s after its death")
     assert "No heartbeat" in crashed["message"]
     assert manifest.machine.host == "builder"
     assert site.service.read(build)["run_count"] == 2

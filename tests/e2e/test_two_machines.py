@@ -14,7 +14,7 @@ import pytest
 from hefjoin.builds.find import latest_build
 from hefjoin.manifest import Manifest
 from hefjoin.stores import open_store
-from tests.e2e.conftest import wait_for
+from tests.e2e.conftest import Figure, wait_for
 from tests.e2e.service import AUTH, Service, pair_in
 
 BUILD, BENCHMARK = "join-and-compile/builders", "benchmark/hailo8"
@@ -140,7 +140,7 @@ def test_a_build_is_measured_by_a_worker_of_the_pool(
 
 
 def test_a_build_that_is_cancelled_takes_its_benchmark_along(
-    service: Service, machine: Machine, builder: None, device: subprocess.Popen[bytes]
+    service: Service, machine: Machine, builder: None, device: subprocess.Popen[bytes], figure: Figure
 ) -> None:
     build = machine.build(LONG_S)
     child = machine.measuring(build)
@@ -149,13 +149,13 @@ def test_a_build_that_is_cancelled_takes_its_benchmark_along(
     service.wait(child["id"], ["Cancelling", "Cancelled"])
     reached = time.monotonic() - start
     wait_for("end of all processes", lambda: not service.processes("prefect.engine"), CANCEL_BAR_S)
-    print(f"cancelled: the benchmark heard after {reached:.1f} s, nothing left after {time.monotonic() - start:.1f} s")
+    figure(f"cancelled: the benchmark heard after {reached:.1f} s, nothing left after {time.monotonic() - start:.1f} s")
     assert reached < CANCEL_BAR_S / 2
     assert [service.wait(run)["state"]["type"] for run in (build, child["id"])] == ["CANCELLED"] * 2
 
 
 def test_a_benchmark_whose_worker_dies_is_done_by_the_next(
-    service: Service, machine: Machine, builder: None, device: subprocess.Popen[bytes]
+    service: Service, machine: Machine, builder: None, device: subprocess.Popen[bytes], figure: Figure
 ) -> None:
     build = machine.build(8)
     child = machine.measuring(build)
@@ -163,7 +163,7 @@ def test_a_benchmark_whose_worker_dies_is_done_by_the_next(
     start = time.monotonic()
     with worker(service, "hailo8"):
         again = machine.benchmark_of(build, count=2)
-        print(f"worker killed: started again after {time.monotonic() - start:.1f} s")
+        figure(f"worker killed: started again after {time.monotonic() - start:.1f} s")
         machine.require_measured(build)
     assert again["id"] != child["id"]
     assert service.wait(again["id"])["state"]["type"] == "COMPLETED"

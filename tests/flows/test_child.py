@@ -47,7 +47,9 @@ def test_a_child_is_a_sub_flow_run_of_who_started_it() -> None:
     parents = FlowRunFilterParentFlowRunId(any_=[state.state_details.flow_run_id])
     with get_client(sync_client=True) as client:
         (run,) = client.read_flow_runs(flow_run_filter=FlowRunFilter(parent_flow_run_id=parents))
-    assert (run.id, run.name) == (state.result(), "a child")
+        assert run.parent_task_run_id is not None
+        task = client.read_task_run(run.parent_task_run_id)
+    assert (run.id, run.name, task.name) == (state.result(), "a child", "a child")
 
 
 def test_the_same_key_is_the_same_child() -> None:

@@ -26,7 +26,8 @@ ALLOWED = {
     "metrics": {"artifacts", "errors", "service"},
     "labels": {"artifacts", "calibration", "calibration_sources", "errors", "metrics", "spec"},
     "scores": {"artifacts", "metrics"},
-    "results": {"artifacts", "spec", "errors", "calibration", "forecast", "scores"},
+    "coverage": {"formats", "sessions"},
+    "results": {"artifacts", "spec", "errors", "calibration", "forecast", "formats", "scores"},
     "manifest": {"artifacts", "results", "scores", "spec"},
     "builds": {"artifacts", "errors", "manifest", "results", "scores", "spec", "stores"},
     "stores": {"artifacts", "errors"},
@@ -46,9 +47,11 @@ ALLOWED = {
     "timing": {"artifacts", "builds", "devices", "errors", "formats", "manifest", "results", "spec", "stores"},
     "loader": {"compatibility", "manifest", "results"},
     "conformance": {"artifacts", "devices", "errors", "folders", "formats", "results", "sdk"},
+    "joining": {"artifacts", "calibration", "calibration_sources", "errors", "formats", "metrics", "results", "spec"},
     "stages": {
-        "artifacts", "builds", "calibration", "compatibility", "devices", "errors", "forecast", "formats", "labels",
-        "manifest", "metrics", "report", "sources", "results", "scores", "sdk", "service", "spec", "stores",
+        "artifacts", "builds", "calibration", "calibration_sources", "compatibility", "coverage", "devices", "errors",
+        "forecast", "formats", "joining", "labels", "manifest", "metrics", "report", "sources", "results", "scores",
+        "sdk", "service", "spec", "stores",
     },
 }  # fmt: skip
 
@@ -113,6 +116,7 @@ def test_layers_import_downwards_only(folder: str, forbidden: tuple[str, ...]) -
         ("hefjoin.spec_file", ["prefect", "onnx", "onnxruntime", "boto3", "numpy"]),
         ("hefjoin.doctor", ["prefect", "onnx", "onnxruntime", "boto3", "hefjoin.emulator"]),
         ("hefjoin.stages.parse", ["prefect", "onnxruntime", "boto3", "hefjoin.emulator"]),
+        ("hefjoin.stages.duet", ["prefect", "onnxruntime", "boto3", "matplotlib", "hefjoin.emulator"]),
         ("hefjoin.stages.foretell", ["prefect", "onnxruntime", "boto3", "scipy", "hefjoin.emulator"]),
     ],
 )

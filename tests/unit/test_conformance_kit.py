@@ -118,6 +118,7 @@ def test_two_recordings_of_one_sdk_are_equal(recording: Recording, work: Path) -
     assert set(comparison.snr_db.values()) == {"equal"}
 
 
+@pytest.mark.alone
 def test_a_crash_and_a_hang_are_written_down_and_the_rest_goes_on(work: Path) -> None:
     python = work / "python"
     python.write_text(

@@ -400,6 +400,7 @@ class TestOwn:
 
 
 class TestProgram:
+    @pytest.mark.alone
     def test_what_a_hanging_program_started_ends_with_it(self, machine: Machine, tmp_path: Path) -> None:
         sign = tmp_path / "sign"
         program = machine.has_program(
@@ -424,6 +425,7 @@ class TestProgram:
 
 
 class TestCommand:
+    @pytest.mark.alone
     def test_everything_that_hangs_takes_three_seconds_at_most(self, machine: Machine) -> None:
         for name in ("hailortcli", "nvidia-smi", "dfc-python"):
             machine.has_program(name, "time.sleep(60)")

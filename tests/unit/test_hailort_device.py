@@ -68,6 +68,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> Measured:
 
 
 class TestFigures:
+    @pytest.mark.alone
     def test_they_are_those_of_the_chip_within_some_per_cent(self, found: Measured) -> None:
         for batch in found.batches:
             assert batch.fps == pytest.approx(1000 / FRAME_MS, rel=0.08)

@@ -42,6 +42,7 @@ def test_a_flow_hears_of_its_workers_death() -> None:
 @pytest.mark.parametrize(
     ("worker", "code", "printed"),
     [(None, None, "begun\n"), ("1", -signal.SIGTERM, ""), (str(os.getpid()), None, "begun\n")],
+    ids=["none", "dead", "alive"],
 )
 def test_one_that_finds_its_worker_dead_ends(worker: str | None, code: int | None, printed: str) -> None:
     given = {"HEFJOIN_WORKER": worker} if worker else {}

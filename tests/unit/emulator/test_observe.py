@@ -118,6 +118,7 @@ def test_the_graph_is_left_as_it_was() -> None:
     assert model.SerializeToString() == before
 
 
+@pytest.mark.alone
 def test_memory_is_flat_in_the_number_of_frames() -> None:
     model, tensors = two_convolutions(64)
 
