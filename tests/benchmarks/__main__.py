@@ -29,6 +29,7 @@ GROUPS = (
     "noise",
     "forecast",
     "throughput",
+    "compare",
     "flow",
     "store",
     "service",
