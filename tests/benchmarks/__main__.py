@@ -30,6 +30,7 @@ GROUPS = (
     "noise",
     "forecast",
     "throughput",
+    "compare",
     "flow",
     "store",
     "service",

@@ -44,6 +44,7 @@ ALLOWED = {
     "report": {"artifacts", "errors", "manifest", "results", "spec", "forecast", "calibration", "metrics", "scores"},
     "emulator": {"forecast", "formats", "errors", "sessions"},
     "examples": {"errors", "artifacts"},
+    "timing": {"artifacts", "builds", "devices", "errors", "formats", "manifest", "results", "spec", "stores"},
     "loader": {"compatibility", "manifest", "results"},
     "conformance": {"artifacts", "devices", "errors", "folders", "formats", "results", "sdk"},
     "joining": {"artifacts", "calibration", "calibration_sources", "errors", "formats", "metrics", "results", "spec"},
