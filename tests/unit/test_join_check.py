@@ -264,6 +264,38 @@ def test_labels_and_metrics_are_judged_as_in_a_build(tmp_path: Path) -> None:
     assert "left: found 9 in the labels of frame 2" in found["evaluation set"]["remedy"]
 
 
+def parsed(folder: Path, name: str, scope: str, hw_arch: str = "hailo8", is_quantized: bool = False) -> None:
+    """Make a HAR of a model in the folder."""
+    runner = steps.SDK.ClientRunner(hw_arch=hw_arch)
+    runner.translate_onnx_model(str(folder / f"{name}.onnx"), scope)
+    if is_quantized:
+        runner.optimize(tiny.images(4))
+    runner.save_har(str(folder / f"{name}.har"))
+
+
+def test_hars_differ_in_chip_and_state_and_all_of_it_is_told(tmp_path: Path) -> None:
+    hars = [{**model, "source": f"{model['name']}.har"} for model in models()]
+    spec = pair(tmp_path, models=hars)
+    parsed(tmp_path, "left", "resnet", hw_arch="hailo8l", is_quantized=True)
+    parsed(tmp_path, "right", "resnet")
+    found = rows(spec, 2)
+    assert failing(found) == ["file"]
+    assert "left: the HAR was parsed for hailo8l, the spec is for hailo8" in found["file"]["remedy"]
+    assert "left: the HAR is in state quantized_model" in found["file"]["remedy"]
+    parsed(tmp_path, "left", "resnet")
+    sound = rows(spec)
+    assert values(sound["file"]) == ["HAR", "HAR"]
+    assert (sound["scope"]["verdict"], values(sound["scope"])) == ("handled", ["resnet", "resnet"])
+
+
+def test_a_har_that_would_need_a_convolution_in_front_is_refused(tmp_path: Path) -> None:
+    spec = pair(tmp_path, models=models(source="right.har", color="bgr"))
+    parsed(tmp_path, "right", "right")
+    found = rows(spec, 2)
+    assert failing(found) == ["file"]
+    assert "is a HAR, whose graph cannot be changed" in found["file"]["remedy"]
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [("name: [", "is not YAML"), (yaml.safe_dump(tiny.pair(models=models(name="left"))), "is also the name of")],
