@@ -175,6 +175,15 @@ def test_one_raw_network_beside_a_normalized_one_is_told(tmp_path: Path) -> None
     assert (row["verdict"], values(row)[1]) == ("look", "0 … 255")
 
 
+@pytest.mark.parametrize(("opset", "verdict"), [(9, "handled"), (21, "handled"), (99, "fails")])
+def test_an_opset_is_converted_or_refused(tmp_path: Path, opset: int, verdict: str) -> None:
+    def older(model: onnx.ModelProto) -> None:
+        model.opset_import[0].version = opset
+
+    row = rows(pair(tmp_path, older), 2 if verdict == "fails" else 0)["opset"]
+    assert (row["verdict"], values(row)) == (verdict, ["17", str(opset)])
+
+
 def test_an_operator_without_a_layer_is_named_with_its_node_and_where_to_cut(tmp_path: Path) -> None:
     found = rows(pair(tmp_path, ends_in_topk), 2)
     assert failing(found) == ["operators"]
