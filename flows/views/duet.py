@@ -53,10 +53,13 @@ def lay_out(path: Path, name: str, duet: Duet, frames: Path, proof: Proof | None
         path.with_suffix(".json"): json.dumps(beside, indent=1),
     }
     for target, text in texts.items():
+        partial = target.with_name(f".{target.name}.partial")
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_text(text, encoding="utf-8")
+            partial.write_text(text, encoding="utf-8")
+            partial.replace(target)
         except OSError as error:
+            partial.unlink(missing_ok=True)
             raise StoreError(
                 f"the page cannot be written to {target}: {error.strerror or error}; give another --out",
                 reason="refused",

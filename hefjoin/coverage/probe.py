@@ -133,7 +133,7 @@ class _Addition:
     def over_places(self, kind: str, name: str, rank: int) -> str:
         """Add a reduction to one number for each channel (axis 1)."""
         axes = [axis for axis in range(rank) if axis != 1]
-        if self._version < 18 and kind != "ReduceSum":
+        if self._version < 18:
             return self.node(kind, [name], axes=axes, keepdims=0)
         return self.node(kind, [name, self._constant(axes)], keepdims=0)
 

@@ -31,6 +31,7 @@ from hefjoin.emulator.layer_names import give_names
 from hefjoin.emulator.layers import Layer, find_layers, unsupported
 from hefjoin.emulator.weights import Weight, Weights, converted, take_outside
 from hefjoin.formats import onnx_file
+from hefjoin.formats.onnx_operators import contradiction
 
 OPSET = 13
 """Least opset of a translated graph: QuantizeLinear has no channel axis before."""
@@ -89,6 +90,7 @@ def translate(
         model = shape_inference.infer_shapes(model, strict_mode=True, data_prop=True)
     except shape_inference.InferenceError as error:
         raise exceptions.UnsupportedModelError(f"the shapes in {path.name} contradict each other: {error}") from error
+    _refuse_contradictions(model, path.name)
     return _named_after_layers(model, scope, weights)
 
 
@@ -252,6 +254,15 @@ def _refuse_odd_outputs(model: onnx.ModelProto) -> None:
     ]
     if problems:
         raise exceptions.UnsupportedModelError("\n".join(problems))
+
+
+def _refuse_contradictions(model: onnx.ModelProto, name: str) -> None:
+    graph = Graph(model)
+    found = [text for node in graph.nodes if (text := contradiction(node, lambda item: graph.shapes.get(item, ())))]
+    if found:
+        raise exceptions.UnsupportedModelError(
+            f"the shapes in {name} contradict each other: {'; '.join(found[:5])}; is the size right?"
+        )
 
 
 def _free_batch(model: onnx.ModelProto) -> None:

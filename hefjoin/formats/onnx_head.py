@@ -12,10 +12,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pydantic import ValidationError
+
 from hefjoin.artifacts import Record
+from hefjoin.errors import InputError
 from hefjoin.formats import onnx_file
 from hefjoin.formats.onnx_layout import is_channels_last
-from hefjoin.formats.onnx_operators import STANDARD_DOMAINS, has_layer
+from hefjoin.formats.onnx_operators import STANDARD_DOMAINS, contradiction, has_layer
 
 if TYPE_CHECKING:
     import numpy as np
@@ -36,6 +39,8 @@ class OwnNormalization(Record):
     mean: tuple[float, ...]
     """One for each channel, or one for all; so is `std`."""
     std: tuple[float, ...]
+    readers: tuple[str, ...] = ()
+    """The nodes that read what they give; empty where one has no name."""
 
 
 class Head(Record):
@@ -52,6 +57,8 @@ class Head(Record):
     outputs: tuple[str, ...]
     normalization: OwnNormalization | None = None
     """What it does of itself before anything else."""
+    cast_readers: tuple[str, ...] = ()
+    """Where all that reads the image is a Cast to float32: the nodes behind it; empty where one has no name."""
     unsettled: tuple[str, ...] = ()
     """Why only a parse can tell whether it can be parsed."""
 
@@ -71,7 +78,10 @@ def read_head(path: Path) -> Head:
     Raises:
         InputError: It is no whole ONNX model.
     """
-    return _Reader(onnx_file.load(path)).head()
+    try:
+        return _Reader(onnx_file.load(path)).head()
+    except ValidationError as error:  # names that are not UTF-8
+        raise InputError(f"{path}: names in it are no text; {onnx_file.EXPORT_AGAIN}") from error
 
 
 class _Reader:
@@ -104,6 +114,7 @@ class _Reader:
             operators=dict(Counter(node.op_type for node in self.graph.node).most_common()),
             outputs=tuple(info.name for info in self.graph.output),
             normalization=self.normalization(first.name) if first.name else None,
+            cast_readers=self.behind_cast(first.name) if first.name else (),
             unsettled=tuple(dict.fromkeys(self.unsettled())),
         )
 
@@ -159,6 +170,10 @@ class _Reader:
         except (shape_inference.InferenceError, ValueError, RuntimeError) as error:
             yield f"its shapes: {error}"
             return
+        shapes = {tensor.name: [*tensor.dims] for tensor in inferred.graph.initializer}
+        for info in (*inferred.graph.input, *inferred.graph.value_info):
+            shapes.setdefault(info.name, [axis.dim_value for axis in info.type.tensor_type.shape.dim])
+        yield from filter(None, (contradiction(node, lambda item: shapes.get(item, [])) for node in self.graph.node))
         for info in inferred.graph.output:
             if info.name not in made or not 2 <= len(info.type.tensor_type.shape.dim) <= 4:
                 yield f"its output {info.name}"
@@ -169,20 +184,39 @@ class _Reader:
 
         scale, shift = np.array([1.0]), np.array([0.0])
         nodes: list[str] = []
-        while len(readers := self.readers.get(tensor, [])) == 1:
-            node = readers[0]
-            if node.op_type not in PASSES:
-                step = self._affine(node, tensor)
-                if step is None:
-                    break
-                factor, summand = step
-                scale, shift = scale * factor, shift * factor + summand
-                nodes.append(node.name or f"{node.op_type} behind {tensor}")
-            tensor = node.output[0]
-        if not nodes or not (scale.all() and np.isfinite(scale).all()):
+        passed: set[str] = set()
+        with np.errstate(all="ignore"):
+            while tensor not in passed and len(readers := self.readers.get(tensor, [])) == 1 and readers[0].output:
+                passed.add(tensor)
+                node = readers[0]
+                if node.op_type not in PASSES:
+                    factor, summand = self._affine(node, tensor) or (None, None)
+                    if factor is None or summand is None or not _are_channels(scale, factor, summand):
+                        break
+                    scale, shift = scale * factor, shift * factor + summand
+                    nodes.append(node.name or f"{node.op_type} behind {tensor}")
+                tensor = node.output[0]
+            mean, std = np.broadcast_arrays(-shift / scale, 1 / scale)
+        if not nodes or not (np.isfinite(mean) & np.isfinite(std)).all():
             return None
-        mean, std = np.broadcast_arrays(-shift / scale, 1 / scale)
-        return OwnNormalization(nodes=tuple(nodes), mean=tuple(mean.tolist()), std=tuple(std.tolist()))
+        return OwnNormalization(
+            nodes=tuple(nodes), mean=tuple(mean.tolist()), std=tuple(std.tolist()), readers=self._named_readers(tensor)
+        )
+
+    def behind_cast(self, tensor: str) -> tuple[str, ...]:
+        """Return the nodes behind the one Cast to float32 that reads a tensor."""
+        import onnx
+
+        readers = self.readers.get(tensor, [])
+        casts = [node for node in readers if node.op_type == "Cast"]
+        targets = [item.i for node in casts for item in node.attribute if item.name == "to"]
+        if len(readers) != 1 or targets != [onnx.TensorProto.FLOAT] or not readers[0].output:
+            return ()
+        return self._named_readers(casts[0].output[0])
+
+    def _named_readers(self, tensor: str) -> tuple[str, ...]:
+        names = tuple(node.name for node in self.readers.get(tensor, []))
+        return names if all(names) else ()
 
     def _affine(self, node: onnx.NodeProto, tensor: str) -> tuple[np.ndarray, np.ndarray] | None:
         """Return (scale, shift) of a node that does x · scale + shift, by channel or for all alike."""
@@ -191,9 +225,10 @@ class _Reader:
         if node.op_type == "BatchNormalization":
             values = [self._values(name) for name in node.input[1:5]]
             epsilon = next((item.f for item in node.attribute if item.name == "epsilon"), 1e-5)
-            if len(values) != 4 or any(value is None for value in values):
+            known = [value for value in values if value is not None]
+            if len(known) != 4 or not _are_channels(*known):
                 return None
-            gamma, beta, mean, variance = (np.asarray(value) for value in values)
+            gamma, beta, mean, variance = known
             scale = gamma / np.sqrt(variance + epsilon)
             return scale, beta - mean * scale
         if node.op_type not in ("Sub", "Add", "Mul", "Div") or len(node.input) != 2:
@@ -201,13 +236,12 @@ class _Reader:
         constant = self._values(node.input[1] if node.input[0] == tensor else node.input[0])
         if constant is None or (node.op_type in ("Sub", "Div") and node.input[0] != tensor):
             return None
-        with np.errstate(divide="ignore"):
-            return {
-                "Sub": (np.ones(1), -constant),
-                "Add": (np.ones(1), constant),
-                "Mul": (constant, np.zeros(1)),
-                "Div": (1 / constant, np.zeros(1)),
-            }[node.op_type]
+        return {
+            "Sub": (np.ones(1), -constant),
+            "Add": (np.ones(1), constant),
+            "Mul": (constant, np.zeros(1)),
+            "Div": (1 / constant, np.zeros(1)),
+        }[node.op_type]
 
     def _values(self, name: str) -> np.ndarray | None:
         """Return a constant of at most four numbers; None where it is none."""
@@ -223,5 +257,10 @@ class _Reader:
             return None
         try:
             return numpy_helper.to_array(tensor).astype("float64").ravel()
-        except (ValueError, TypeError):  # fewer values than the shape says
+        except (ValueError, TypeError, LookupError):  # fewer values than the shape says, or of no type
             return None
+
+
+def _are_channels(*values: np.ndarray) -> bool:
+    """Return whether values can be those of one row of channels: as many, or one for all."""
+    return len({array.size for array in values} - {1}) <= 1

@@ -5,7 +5,7 @@ The rule: there is one list, whoever asks. What the vendor's compiler takes is a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -66,3 +66,28 @@ def has_layer(node: onnx.NodeProto, is_constant: Callable[[str], bool]) -> bool:
     targets = [item.i for item in node.attribute if item.name == "to"]
     to_integers = node.op_type == "Cast" and targets != [onnx.TensorProto.FLOAT]
     return is_known and not is_weightless and not to_integers
+
+
+def contradiction(node: onnx.NodeProto, shape_of: Callable[[str], Sequence[int]]) -> str:
+    """Return where the features that a node is given are not those that its weights are for; empty where they are.
+
+    ONNX's own inference does not compare them, and ONNX Runtime does so only when it runs.
+
+    Args:
+        node: A node.
+        shape_of: The shape of a tensor, an open axis below 1; empty where it is not known.
+    """
+    given, weights = ([*shape_of(name)] for name in (*node.input[:2], "", "")[:2])
+    numbers = {item.name: item.i for item in node.attribute}
+    if len(given) < 2 or not weights:
+        return ""
+    found, wanted = given[1], 0
+    if node.op_type == "Conv" and len(weights) > 2:
+        wanted = weights[1] * numbers.get("group", 1)
+    elif node.op_type == "ConvTranspose" or node.op_type == "BatchNormalization":
+        wanted = weights[0]
+    elif node.op_type == "Gemm" and len(weights) == len(given) == 2:
+        found, wanted = given[0 if numbers.get("transA") else 1], weights[1 if numbers.get("transB") else 0]
+    if min(found, wanted) < 1 or found == wanted:
+        return ""
+    return f"{node.op_type} {node.name} is given {found} features, its weights are for {wanted}"

@@ -21,6 +21,8 @@ WIDEST = 128
 """Pixels of a picture, either way."""
 MOST_NEEDED, MOST_COPIES, MOST_ODD, MOST_CHOSEN = 7, 12, 14, 21
 """Pictures of a kind: frames that one model needs, pairs, odd frames, frames of the subset."""
+NAMED = 3
+"""Frames that an advice names."""
 MOST_MODELS = 3
 """Of which it is said what a frame that several need gives them."""
 
@@ -95,8 +97,15 @@ def _is(count: int) -> str:
 
 def advice(covered: Covered) -> Iterator[str]:
     """Yield what to do about the set, the most useful first; nothing where nothing is to be done."""
-    if covered.odd:
-        yield "Look at the odd frames: what does not look like what the device will see stretches ranges for nothing."
+    odd, needed = [each.frame for each in covered.odd], {each.frame for each in covered.needed}
+    if stretching := [covered.called(frame) for frame in odd if frame in needed]:
+        first = ", ".join(stretching[:NAMED]) + (f" and {len(stretching) - NAMED} more" if stretching[NAMED:] else "")
+        yield (
+            f"Take out what looks odd and stretches ranges, unless the device will see such: {first}. "
+            "The subset keeps it otherwise."
+        )
+    elif odd:
+        yield "Look at the odd frames; they stretch no range by themselves."
     if len(covered.copies) * 10 >= covered.frames:
         yield "Replace the copies by other scenes: a copy stretches no range."
     worst = max(covered.models, key=lambda each: each.clipped_share)
@@ -107,7 +116,7 @@ def advice(covered: Covered) -> Iterator[str]:
             f"{worst.model} clips most ({share_text(worst.clipped_share)} of its values)."
         )
     elif len(covered.subset.frames) * 2 <= covered.frames:
-        yield "A smaller set gives the same ranges: --write-subset FILE writes it, and calibration takes less time."
+        yield "A smaller set gives the same ranges: hefjoin calibration --write-subset FILE writes it."
 
 
 def only_by(covered: Covered, model: str) -> list[NeededFrame]:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from hefjoin.calibration import health_of, set_sha256
+from hefjoin.calibration import Health, health_of, set_sha256
 from hefjoin.errors import (
     CalibrationError,
     HefJoinError,
@@ -52,8 +52,8 @@ class Examined:
 
     rows: tuple[Comparison, ...]
     intakes: tuple[Intake, ...]
-    networks: dict[str, Network] = field(default_factory=dict)
-    """Of the models that had to be parsed."""
+    sets: dict[str, Health] = field(default_factory=dict)
+    """Of `calibration` and `evaluation`, where they could be read."""
 
     @property
     def passes(self) -> bool:
@@ -84,6 +84,7 @@ def examine(spec: BuildSpec, toolchain: Toolchain, cache: Path) -> Examined:
 class _Examination:
     def __init__(self, spec: BuildSpec, toolchain: Toolchain, reached: Reached, folder: Path) -> None:
         self.spec, self.toolchain, self.reached, self.folder = spec, toolchain, reached, folder
+        self.sets: dict[str, Health] = {}
         self.place = Workplace(open_store(str(folder / "store")), folder / "work", toolchain)
 
     def examined(self) -> Examined:
@@ -93,7 +94,7 @@ class _Examination:
         networks = {intake.name: network for intake, network in found if network is not None}
         rows = [*compare(intakes), *self._script_row(networks), *self._metric_row(networks)]
         rows += self._set_rows(intakes, networks)
-        return Examined(tuple(rows), tuple(intakes), networks)
+        return Examined(tuple(rows), tuple(intakes), self.sets)
 
     def _of_model(self, index: int) -> tuple[Intake, Network | None]:
         model, where = self.spec.models[index], f"models[{index}].source"
@@ -190,7 +191,8 @@ class _Examination:
             calibration = open_set(source, shape, color, CALIBRATION)
             taken = calibration.count
             sizes = image_sizes(Path(source.uri), 0, calibration.count)
-            yield frames_row(CALIBRATION, health_of(calibration), sizes, shape, intakes)
+            self.sets["calibration"] = health_of(calibration)
+            yield frames_row(CALIBRATION, self.sets["calibration"], sizes, shape, intakes)
         except CalibrationError as error:
             yield refused_row(CALIBRATION, error.message)
             if evaluation_path is None:
@@ -215,7 +217,8 @@ class _Examination:
     ) -> Comparison:
         frames, is_held_out = open_evaluation(source, calibration, taken, shape, split(intakes).color)
         sizes = image_sizes(Path(source.uri), frames.skipped, frames.count)
-        row = frames_row(EVALUATION, health_of(frames), sizes, shape, intakes)
+        self.sets["evaluation"] = health_of(frames)
+        row = frames_row(EVALUATION, self.sets["evaluation"], sizes, shape, intakes)
         if len(networks) == len(intakes) and not spec_problems(intakes):
             write_labels(frames, judges(_branches(self.spec, networks)), self.folder / "labels.npz")
         if is_held_out:

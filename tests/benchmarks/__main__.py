@@ -20,6 +20,7 @@ from tests.benchmarks.measure import BrokenMeasurement, Row, load_average
 
 GROUPS = (
     "startup",
+    "check",
     "hef",
     "parse",
     "quantize",

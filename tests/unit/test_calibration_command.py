@@ -14,7 +14,7 @@ import onnxruntime
 import pytest
 from click.testing import CliRunner, Result
 from jsonschema import Draft202012Validator
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 from PIL import ExifTags, Image
 
 from flows.cli import main
@@ -71,12 +71,29 @@ def reach(values: list[Floats]) -> Floats:
     return np.stack([np.maximum(-low, 0), np.maximum(high, 0)], axis=1)
 
 
+def assert_known(path: Path, found: Covered) -> None:
+    """Check that a build by any compiler finds what was measured."""
+    spec, store, emulator = read_spec(path), open_store("artifacts"), resolve("emulator")
+    other = Toolchain(sdk=Sdk(provider="dfc", version="3.33.0"), python="python")
+    place = Workplace(store, path.parent / "work", other)
+    fetched = fetch(spec, place.put, path.parent / "cache")
+    records = [store.read_record(key) for key in store.list_records("reuse/check")]
+    (checked,) = [JoinCheck.model_validate(record["result"]) for record in records if record]
+    outcome = known(CoverStage.of(spec, fetched, checked, emulator.sdk), place)
+    assert outcome is not None
+    assert outcome.value == found
+    assert outcome.run.is_reused
+    assert outcome.run.reason.startswith("measured by hefjoin calibration on ")
+    assert known(CoverStage.of(spec, fetched, checked, emulator.sdk, loss=0.2), place) is None
+
+
 def test_figures_are_those_of_all_values_kept(tmp_path: Path) -> None:
     spec = tiny.pair()
     found = covered(tiny.write_pair(tmp_path, spec))
     records = sorted((tmp_path / "artifacts").rglob("*.json"))
     assert covered(tmp_path / "tiny.yaml") == found
     assert sorted((tmp_path / "artifacts").rglob("*.json")) == records
+    assert_known(tmp_path / "tiny.yaml", found)
     frames = tiny.images(32)
     assert (found.frames, found.judged, found.judged_on) == (16, 16, "evaluation frames")
     for index, model in enumerate(found.models):
@@ -184,24 +201,21 @@ def test_copies_blanks_and_enlarged_images_are_named(tmp_path: Path) -> None:
     assert not {0, 3} <= set(found.subset.frames)
     page = (tmp_path / "tiny-calibration.html").read_text("utf-8")
     assert "the same, bit for bit" in page
+    is_needed = bool({5, 7} & {each.frame for each in found.needed})
+    assert ("Take out what looks odd and stretches ranges" in page) == is_needed
+    assert ("Look at the odd frames; they stretch no range" in page) == (not is_needed)
     assert page.count("<img") >= len(found.subset.frames) + 4
 
 
-def test_a_build_by_any_compiler_finds_what_was_measured(tmp_path: Path) -> None:
+def test_a_network_that_overflows_is_named_with_its_layer(tmp_path: Path) -> None:
     path = tiny.write_pair(tmp_path)
-    found = covered(path)
-    spec, store, emulator = read_spec(path), open_store("artifacts"), resolve("emulator")
-    other = Toolchain(sdk=Sdk(provider="dfc", version="3.33.0"), python="python")
-    place = Workplace(store, tmp_path / "work", other)
-    fetched = fetch(spec, place.put, tmp_path / "cache")
-    records = [store.read_record(key) for key in store.list_records("reuse/check")]
-    (checked,) = [JoinCheck.model_validate(record["result"]) for record in records if record]
-    outcome = known(CoverStage.of(spec, fetched, checked, emulator.sdk), place)
-    assert outcome is not None
-    assert outcome.value == found
-    assert outcome.run.is_reused
-    assert outcome.run.reason.startswith("measured by hefjoin calibration on ")
-    assert known(CoverStage.of(spec, fetched, checked, emulator.sdk, loss=0.2), place) is None
+    model = onnx.load(tmp_path / "right.onnx")
+    kernel = next(tensor for tensor in model.graph.initializer if tensor.name == "w")
+    kernel.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(kernel) * np.float32(1e38), "w"))
+    onnx.save(model, tmp_path / "right.onnx")
+    done = run(path)
+    assert done.exit_code == 2
+    assert "frame 0 of the calibration set gives values that are not finite in right/conv1" in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -15,9 +15,14 @@ from click.testing import CliRunner, Result
 from onnx import TensorProto, helper, numpy_helper
 
 from flows.cli import main
-from tests import tiny
+from tests import steps, tiny
 
 Row = dict[str, Any]
+
+
+@pytest.fixture(autouse=True)
+def steps_in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    steps.here(monkeypatch)
 
 
 def check(*arguments: object) -> Result:

@@ -365,6 +365,13 @@ def test_page_and_markdown_show_the_summary_rows(
         assert f"| {text} |" in markdown
 
 
+def test_a_build_whose_set_nobody_looked_at_has_no_section_of_it(
+    rendered: Callable[[Callable[[], Manifest]], str],
+) -> None:
+    page = parse(rendered(make_manifest))
+    assert "cover" not in {element.attributes.get("id") for element in page.elements}
+
+
 def test_hostile_names_stay_text(tmp_path: Path) -> None:
     models = ("<img src=x onerror=alert(1)>", "</style><b>$x$|`y`")
     manifest = make_manifest(models=("m", models[1].replace("/", "")))
