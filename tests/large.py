@@ -17,6 +17,7 @@ from hefjoin.results.covered import (
     Stretch,
     Subset,
 )
+from hefjoin.results.measured import Earlier
 from hefjoin.results.quantized import Coupled, Coupling, Mend, ModelAccuracy, Repair, RepairRound
 from tests.builds import DETECTOR, attempt_of, foretold_manifest, make_manifest, make_spec, utilization
 
@@ -95,6 +96,10 @@ def large_manifest() -> Manifest:
             "forecast": foretold_manifest().forecast.model_copy(update={"models": dict.fromkeys(models, fit)}),
             "compiled": plain.compiled.model_copy(update={"attempts": attempts, "utilization": (utilization(),) * 8}),
             "covered": covered(models, 1024),
+            "earlier": tuple(
+                Earlier(build_id=f"build-{day}", created_at=f"2025-11-{day:02d}T07:14:00Z", fps=40.0 + day % 3)
+                for day in range(1, 21)
+            ),
         }
     )
 

@@ -76,7 +76,8 @@ class EmulatedTurns:
             waited, start = self._in_line(), time.perf_counter()
             _send(networks, len(times))
             now = time.perf_counter()
-            times.append(now - start - (self._in_line() - waited))
+            taken, waited = now - start, self._in_line() - waited
+            times.append(taken - waited if waited < taken else taken)  # else it waited before or after
             if now >= end:
                 break
         return len(networks[0].batches[0]) / median(times)

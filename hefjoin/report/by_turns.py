@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from hefjoin.report.words import minus, p_value_text, significant
-from hefjoin.results.timed import ALPHA, Difference, Speed, Timed
+from hefjoin.results.timed import ALPHA, Difference, Speed, SpeedChange, Timed
 
 EMULATED = (
     "Timed on the emulator: frames per second of this CPU, no statement about the chip. It shows whether one build "
@@ -84,6 +84,15 @@ def notices(found: Timed) -> Iterator[str]:
             f"{p_value_text(found.noise.p_value)}), as it does one time in twenty by chance: measure again if it "
             "matters."
         )
+
+
+def speed_change_text(found: SpeedChange) -> str:
+    """Return how a build compares with an earlier one: `3.1 % slower than 20261129-…, 787 after 812 FPS at batch 1`."""
+    effect = f"{effect_text(found.percent)} than {found.earlier}"
+    figures = f"{significant(found.fps)} after {significant(found.earlier_fps)} FPS at batch {found.batch_size}"
+    if not found.is_shown:
+        return f"no change shown: {effect}, {figures}, and their intervals touch"
+    return f"{effect}, {figures}"
 
 
 def rows(found: Timed) -> Iterator[tuple[str, str]]:

@@ -116,7 +116,7 @@ def advice(covered: Covered) -> Iterator[str]:
             f"{worst.model} clips most ({share_text(worst.clipped_share)} of its values)."
         )
     elif len(covered.subset.frames) * 2 <= covered.frames:
-        yield "A smaller set gives the same ranges: --write-subset FILE writes it, and calibration takes less time."
+        yield "A smaller set gives the same ranges: hefjoin calibration --write-subset FILE writes it."
 
 
 def only_by(covered: Covered, model: str) -> list[NeededFrame]:

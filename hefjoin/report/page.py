@@ -104,6 +104,7 @@ def render_page(manifest: Manifest, outputs: Path, frames: Path) -> str:
         has_own_noise=any(each.own_snr_db is not None for each in manifest.quantized.layer_noise),
         coupled_rows=noise.coupled_rows(manifest),
         **_timings(manifest.measured),
+        history=_history(manifest),
         utilization=bars.utilization(manifest),
         **_covered(manifest.covered, colors),
         stages=_stage_bars(manifest.stages),
@@ -257,6 +258,17 @@ def _timings(measured: Measured) -> dict[str, Any]:
         ],
         "sensors": _sensors(measured),
     }
+
+
+def _history(manifest: Manifest) -> str:
+    """Return the throughput of this build and of those before it; nothing of the first."""
+    measured, past = manifest.measured, manifest.earlier
+    if not past:
+        return ""
+    batch = min(measured.batches, key=lambda each: each.batch_size)
+    points = [(each.created_at, each.fps, measured.source) for each in past]
+    points.append((manifest.created_at, batch.fps, measured.source))
+    return plots.plot_history(points, f"throughput at batch {batch.batch_size}")
 
 
 def _timing(batch: BatchMeasurement, *, field: str, unit: str) -> str:

@@ -196,7 +196,7 @@ def plot_coverage(curves: Sequence[Curve], colors: Mapping[str, str], loss: floa
     styles: Iterator[dict[str, Any]] = iter(
         [{"color": INK, "linewidth": 2.2}, {"color": FAINT, "linewidth": 1.2, "linestyle": ":"}]
     )
-    with _axes(5, 3.9, f"Coverage by the number of frames ({source})") as (axes, page):
+    with _axes(5, 3.2 + 0.17 * len(curves), f"Coverage by the number of frames ({source})") as (axes, page):
         axes.axhline(100 * (1 - loss), color=INK, linewidth=1, linestyle="--",
                      label=f"wanted: {words.percent(1 - loss)}")  # fmt: skip
         for curve in curves:

@@ -92,3 +92,26 @@ class Timed(Record):
         """Whether the sides differ: more than chance explains, and more than the noise floor."""
         found = self.difference
         return found is not None and found.p_value < ALPHA and abs(found.percent) > self.noise_floor_percent
+
+
+class SpeedChange(Record):
+    """The throughput of a build against that of an earlier one."""
+
+    earlier: str
+    """Build id."""
+    batch_size: int
+    fps: float
+    earlier_fps: float
+    source: str
+    is_shown: bool
+    """The 95 % intervals do not touch; else the rounds may differ by chance."""
+
+    @property
+    def percent(self) -> float:
+        """By how much it is faster; below zero: slower."""
+        return 100 * (self.fps / self.earlier_fps - 1)
+
+    @property
+    def is_regression(self) -> bool:
+        """Whether it is slower, and not by chance."""
+        return self.is_shown and self.percent < 0

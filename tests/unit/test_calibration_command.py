@@ -14,7 +14,7 @@ import onnxruntime
 import pytest
 from click.testing import CliRunner, Result
 from jsonschema import Draft202012Validator
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 from PIL import ExifTags, Image
 
 from flows.cli import main
@@ -205,6 +205,17 @@ def test_copies_blanks_and_enlarged_images_are_named(tmp_path: Path) -> None:
     assert ("Take out what looks odd and stretches ranges" in page) == is_needed
     assert ("Look at the odd frames; they stretch no range" in page) == (not is_needed)
     assert page.count("<img") >= len(found.subset.frames) + 4
+
+
+def test_a_network_that_overflows_is_named_with_its_layer(tmp_path: Path) -> None:
+    path = tiny.write_pair(tmp_path)
+    model = onnx.load(tmp_path / "right.onnx")
+    kernel = next(tensor for tensor in model.graph.initializer if tensor.name == "w")
+    kernel.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(kernel) * np.float32(1e38), "w"))
+    onnx.save(model, tmp_path / "right.onnx")
+    done = run(path)
+    assert done.exit_code == 2
+    assert "frame 0 of the calibration set gives values that are not finite in right/conv1" in done.stderr
 
 
 @pytest.mark.parametrize(
