@@ -36,8 +36,8 @@ EQUAL = (
 )
 
 GREY = (
-    "a grey and a color network have no input in common: export the grey one for the others' channels, its first kernel "
-    "repeated over them and divided by their number"
+    "a grey and a color network have no input in common: export the grey one for the others' channels, its first "
+    "kernel repeated over them and divided by their number"
 )
 MUST_AGREE = tuple(each.what for each in EQUAL)
 
