@@ -138,6 +138,8 @@ def image_size(path: Path) -> tuple[int, int]:
     from PIL import ExifTags, Image
 
     with Image.open(path) as image:
+        if image.format == "PNG" and "exif" not in image.info:  # Pillow would look for it behind the pixels
+            return image.size
         is_turned = image.getexif().get(ExifTags.Base.Orientation, 1) >= 5
         return (image.height, image.width) if is_turned else image.size
 

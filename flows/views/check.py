@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console, Group
@@ -13,13 +13,13 @@ from rich.table import Table
 from rich.text import Text
 
 from flows.views.plain import page
-from hefjoin.joining.edit import difference
 from hefjoin.report.compared import VERDICTS, found_text
 from hefjoin.results.checked import Comparison
 from hefjoin.spec import BuildSpec
-from hefjoin.spec_file import text_of
 from hefjoin.stages.examine import Examined
-from hefjoin.stages.mend import Mended
+
+if TYPE_CHECKING:
+    from hefjoin.stages.mend import Mended
 
 STYLES = {"agrees": "green", "handled": "cyan", "look": "yellow", "fails": "red"}
 
@@ -46,6 +46,9 @@ def print_table(spec: BuildSpec, found: Examined) -> None:
 
 def print_mended(path: str, mended: Mended, target: Path | None) -> None:
     """Print what was mended and why, the difference, the proof, and the table of the mended spec."""
+    from hefjoin.joining.edit import difference
+    from hefjoin.spec_file import text_of
+
     console = page()
     _show(console, mended.spec, mended.examined)
     if not mended.mends:

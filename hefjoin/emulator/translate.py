@@ -31,7 +31,9 @@ from hefjoin.emulator.layer_names import give_names
 from hefjoin.emulator.layers import Layer, find_layers, unsupported
 from hefjoin.emulator.weights import Weight, Weights, converted, take_outside
 from hefjoin.formats import onnx_file
-from hefjoin.formats.onnx_operators import contradiction
+from hefjoin.formats.onnx_head import SETTLED_OPSET
+from hefjoin.formats.onnx_operators import STANDARD_DOMAINS, contradiction
+from hefjoin.sessions import open_session
 
 OPSET = 13
 """Least opset of a translated graph: QuantizeLinear has no channel axis before."""
@@ -74,6 +76,7 @@ def translate(
             that the chip does not; start nodes leave a part of the graph without its input.
     """
     model, weights = _loaded(path)
+    _refuse_unknown_opset(model)
     names = {node.name for node in model.graph.node}
     if start_nodes or end_nodes:
         model = _cut(model, start_nodes, end_nodes)
@@ -254,6 +257,23 @@ def _refuse_odd_outputs(model: onnx.ModelProto) -> None:
     ]
     if problems:
         raise exceptions.UnsupportedModelError("\n".join(problems))
+
+
+def _refuse_unknown_opset(model: onnx.ModelProto) -> None:
+    """Refuse operator sets that ONNX Runtime does not know, by asking it for the least of graphs."""
+    version = max((item.version for item in model.opset_import if item.domain in STANDARD_DOMAINS), default=0)
+    if version <= SETTLED_OPSET:
+        return
+    given, same = (helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1]) for name in ("given", "same"))
+    graph = helper.make_graph([helper.make_node("Identity", ["given"], ["same"])], "least", [given], [same])
+    least = helper.make_model(graph, opset_imports=[helper.make_opsetid("", version)], ir_version=8)
+    try:
+        open_session(least.SerializeToString(), threads=1)
+    except Exception as error:
+        raise exceptions.UnsupportedModelError(
+            f"opset {version} is newer than what ONNX Runtime knows; export the model with an older one, such as "
+            f"{SETTLED_OPSET}"
+        ) from error
 
 
 def _refuse_contradictions(model: onnx.ModelProto, name: str) -> None:

@@ -24,8 +24,9 @@ if TYPE_CHECKING:
     import numpy as np
     import onnx
 
-LEAST_OPSET = 13
-"""From here on nothing has to be converted (`hefjoin.emulator.translate`)."""
+LEAST_OPSET, SETTLED_OPSET = 13, 21
+"""From the first on nothing has to be converted (`hefjoin.emulator.translate`); every ONNX Runtime that we run on
+knows the second."""
 SMALL_ELEMENTS = 1024
 """Of constants whose values may decide about shapes; those of larger ones are let go."""
 PASSES = frozenset({"Cast", "Identity", "Transpose", "Dropout"})
@@ -141,7 +142,7 @@ class _Reader:
             yield "its input is no image of a known size"
         elif sizes[0] > 1:
             yield f"a batch of {sizes[0]}"
-        if not LEAST_OPSET <= self.opset <= onnx.defs.onnx_opset_version():
+        if not LEAST_OPSET <= self.opset <= SETTLED_OPSET:
             yield f"opset {self.opset}"
         if self.model.functions:
             yield "functions"

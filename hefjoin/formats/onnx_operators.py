@@ -84,10 +84,8 @@ def contradiction(node: onnx.NodeProto, shape_of: Callable[[str], Sequence[int]]
     found, wanted = given[1], 0
     if node.op_type == "Conv" and len(weights) > 2:
         wanted = weights[1] * numbers.get("group", 1)
-    elif node.op_type == "ConvTranspose" or node.op_type == "BatchNormalization":
+    elif node.op_type in ("ConvTranspose", "BatchNormalization"):
         wanted = weights[0]
-    elif node.op_type == "Gemm" and len(weights) == len(given) == 2:
-        found, wanted = given[0 if numbers.get("transA") else 1], weights[1 if numbers.get("transB") else 0]
     if min(found, wanted) < 1 or found == wanted:
         return ""
     return f"{node.op_type} {node.name} is given {found} features, its weights are for {wanted}"

@@ -102,11 +102,11 @@ def _opsets(intakes: Sequence[Intake]) -> Comparison:
     refused = [intake for intake in intakes if intake.head and intake.refusal and "opset" in intake.refusal.lower()]
     notes = []
     if len(set(opsets)) > 1:
-        notes.append(f"joined at opset {max(opsets)}")
+        notes.append(f"joined at opset {max(*opsets, LEAST_OPSET)}")
     if opsets and min(opsets) < LEAST_OPSET:
         notes.append(f"what is below {LEAST_OPSET} is converted")
     verdict: Verdict = "fails" if refused else "handled" if notes else "agrees"
-    remedy = "export the model with an opset that this ONNX knows" if refused else ""
+    remedy = "export the model with an older opset" if refused else ""
     return _row("opset", intakes, lambda intake: str(intake.head.opset) if intake.head else "–", verdict,
                 "; ".join(notes), remedy)  # fmt: skip
 

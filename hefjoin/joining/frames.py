@@ -47,13 +47,14 @@ def frames_row(
         models: Those that see the frames.
     """
     refusal = normalized_already(health, models) if what.startswith("calibration") else ""
-    notes = [*health.notes, *domain_notes(health, sizes, shape)]
+    doubts = [*domain_notes(health, sizes, shape)]
+    notes = [*health.notes, *doubts]
     return Comparison(
         what=what,
         values=((what, f"{health.count:,} frames, {health.dtype}, {health.min:g} … {health.max:g}"),),
         verdict="fails" if refusal else "look" if notes else "agrees",
         notes=tuple(notes),
-        remedy="give raw 0–255 pixels, or leave mean and std out" if refusal else _advice(notes),
+        remedy="give raw 0–255 pixels, or leave mean and std out" if refusal else _advice(health, doubts),
     )
 
 
@@ -106,5 +107,13 @@ def _lost(size: Size, ratio: float) -> float:
     return 1 - min(own, ratio) / max(own, ratio)
 
 
-def _advice(notes: Sequence[str]) -> str:
-    return "take images as the camera will give them" if notes else ""
+def _advice(health: Health, doubts: Sequence[str]) -> str:
+    """Return what to do about frames of which something is noted."""
+    advice = []
+    if doubts or health.looks_normalised:
+        advice.append("take frames as the camera will give them")
+    if health.duplicates or health.blanks:
+        advice.append("leave copies and blank ones out")
+    if health.count < health.requested:
+        advice.append("add frames, or lower the count")
+    return "; ".join(advice)

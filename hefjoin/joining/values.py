@@ -58,8 +58,8 @@ def range_row(intakes: Sequence[Intake]) -> Comparison:
             remedies.append(f"{intake.name}: {remedy}")
     if not notes and len({seen(intake).is_raw for intake in intakes}) > 1:
         raw = ", ".join(intake.name for intake in intakes if seen(intake).is_raw)
-        notes.append(f"{raw} sees frames as they are, the others see them normalized")
-        remedies.append(f"set mean and std of {raw} unless it was trained on 0–255")
+        notes.append(f"not normalized: {raw}; the others are")
+        remedies.append(f"set mean and std, unless trained on 0–255: {raw}")
     return Comparison(
         what="values at the first layer",
         values=tuple((intake.name, _shown(intake)) for intake in intakes),

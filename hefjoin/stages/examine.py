@@ -85,6 +85,9 @@ class _Examination:
     def __init__(self, spec: BuildSpec, toolchain: Toolchain, reached: Reached, folder: Path) -> None:
         self.spec, self.toolchain, self.reached, self.folder = spec, toolchain, reached, folder
         self.sets: dict[str, Health] = {}
+        self.has_har = any(model.source.lower().endswith(".har") for model in spec.models)
+        self.sdk_version = toolchain.sdk.version.partition("+")[0]
+        """Of what is parsed here; where there is a HAR to compare with, only a parse tells how a HAR would say it."""
         self.place = Workplace(open_store(str(folder / "store")), folder / "work", toolchain)
 
     def examined(self) -> Examined:
@@ -113,7 +116,8 @@ class _Examination:
             raise
         except HefJoinError as error:
             return _refused(nothing, error, head), None
-        return of_network(model.name, network, model.mean, model.std, model.color), network
+        intake = of_network(model.name, network, model.mean, model.std, model.color)
+        return intake if self.has_har else replace(intake, sdk_version=self.sdk_version), network
 
     def _unsettled(self, model: ModelSpec, head: Head) -> bool:
         """Return whether only a parse can tell what a model comes to, or its layers are asked for."""
@@ -122,7 +126,7 @@ class _Examination:
         is_cut = model.start_nodes or model.end_nodes or (model.input_shape and [*model.input_shape] != [*head.shape])
         has_scripts = spec.script or spec.compile.attempts or any(each.script for each in spec.models)
         has_labels = sets.endswith(".npz") or any(each.metric for each in spec.models)
-        return bool(head.unsettled or is_cut or has_scripts or has_labels)
+        return bool(head.unsettled or is_cut or has_scripts or has_labels or self.has_har)
 
     def _by_head(self, model: ModelSpec, head: Head) -> Intake:
         return replace(
@@ -130,7 +134,7 @@ class _Examination:
             head=head,
             shape=head.image,
             hw_arch=self.spec.hw_arch,
-            sdk_version=self.toolchain.sdk.version.partition("+")[0],
+            sdk_version=self.sdk_version,
             scopes=(model.name,),
             outputs=head.outputs,
         )

@@ -6,6 +6,9 @@ is the network of the mended spec behind its shared input, parsed, prepared and 
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -63,9 +66,22 @@ def prove(original: BuildSpec, mended: BuildSpec, toolchain: Toolchain, cache: P
         place = Workplace(open_store(str(root / "store")), root / "work", toolchain)
         fetched = fetch(mended, place.put, cache)
         try:
-            return _Proof(original, mended, place, fetched).proved(root)
+            with _quiet():
+                return _Proof(original, mended, place, fetched).proved(root)
         finally:
             release(fetched)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep stages from logging what stands in the table."""
+    logger = logging.getLogger("hefjoin.stages")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 class _Proof:

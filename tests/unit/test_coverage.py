@@ -121,6 +121,7 @@ def test_ranges_without_a_fold_are_those_of_the_other_frames() -> None:
     assert not Ranges(found[:1]).without(0).any()
 
 
+@pytest.mark.alone
 def test_memory_does_not_grow_with_the_frames(tmp_path: Path) -> None:
     def peak(frames: int) -> int:
         path = tmp_path / f"{frames}.npy"

@@ -175,6 +175,15 @@ def test_one_raw_network_beside_a_normalized_one_is_told(tmp_path: Path) -> None
     assert (row["verdict"], values(row)[1]) == ("look", "0 … 255")
 
 
+@pytest.mark.parametrize(("opset", "verdict"), [(9, "handled"), (21, "handled"), (99, "fails")])
+def test_an_opset_is_converted_or_refused(tmp_path: Path, opset: int, verdict: str) -> None:
+    def older(model: onnx.ModelProto) -> None:
+        model.opset_import[0].version = opset
+
+    row = rows(pair(tmp_path, older), 2 if verdict == "fails" else 0)["opset"]
+    assert (row["verdict"], values(row)) == (verdict, ["17", str(opset)])
+
+
 def test_an_operator_without_a_layer_is_named_with_its_node_and_where_to_cut(tmp_path: Path) -> None:
     found = rows(pair(tmp_path, ends_in_topk), 2)
     assert failing(found) == ["operators"]
@@ -262,6 +271,38 @@ def test_labels_and_metrics_are_judged_as_in_a_build(tmp_path: Path) -> None:
     assert failing(found) == ["metrics", "evaluation set"]
     assert found["metrics"]["remedy"] == "models[1].metric: top-9 is met by every label, found 6 scores"
     assert "left: found 9 in the labels of frame 2" in found["evaluation set"]["remedy"]
+
+
+def parsed(folder: Path, name: str, scope: str, hw_arch: str = "hailo8", is_quantized: bool = False) -> None:
+    """Make a HAR of a model in the folder."""
+    runner = steps.SDK.ClientRunner(hw_arch=hw_arch)
+    runner.translate_onnx_model(str(folder / f"{name}.onnx"), scope)
+    if is_quantized:
+        runner.optimize(tiny.images(4))
+    runner.save_har(str(folder / f"{name}.har"))
+
+
+def test_hars_differ_in_chip_and_state_and_all_of_it_is_told(tmp_path: Path) -> None:
+    hars = [{**model, "source": f"{model['name']}.har"} for model in models()]
+    spec = pair(tmp_path, models=hars)
+    parsed(tmp_path, "left", "resnet", hw_arch="hailo8l", is_quantized=True)
+    parsed(tmp_path, "right", "resnet")
+    found = rows(spec, 2)
+    assert failing(found) == ["file"]
+    assert "left: the HAR was parsed for hailo8l, the spec is for hailo8" in found["file"]["remedy"]
+    assert "left: the HAR is in state quantized_model" in found["file"]["remedy"]
+    parsed(tmp_path, "left", "resnet")
+    sound = rows(spec)
+    assert values(sound["file"]) == ["HAR", "HAR"]
+    assert (sound["scope"]["verdict"], values(sound["scope"])) == ("handled", ["resnet", "resnet"])
+
+
+def test_a_har_that_would_need_a_convolution_in_front_is_refused(tmp_path: Path) -> None:
+    spec = pair(tmp_path, models=models(source="right.har", color="bgr"))
+    parsed(tmp_path, "right", "right")
+    found = rows(spec, 2)
+    assert failing(found) == ["file"]
+    assert "is a HAR, whose graph cannot be changed" in found["file"]["remedy"]
 
 
 @pytest.mark.parametrize(

@@ -46,11 +46,13 @@ class File(NamedTuple):
     batch: int | str
     has_tail: bool
     flattens_by: str
+    opset: int
 
     def write(self, path: Path) -> None:
         """Write a classifier like it."""
         model = tiny.classifier(1, 6, size=self.size)
         graph = model.graph
+        model.opset_import[0].version = self.opset
         if self.channels != 3:
             kernel = next(tensor for tensor in graph.initializer if tensor.name == "w")
             values = onnx.numpy_helper.to_array(kernel)[:, : self.channels]
@@ -101,6 +103,7 @@ FILES = st.builds(
     batch=mostly(1, "N", 2),
     has_tail=mostly(False, True),
     flattens_by=mostly("Flatten", "Reshape"),
+    opset=mostly(17, 9, 13, 99),
 )
 NUMBERS = mostly([120.0, 115.0, 105.0], [], [0.5], [1.0, 2.0], [1.0] * 4)
 RIGHTS = st.fixed_dictionaries(

@@ -97,6 +97,7 @@ def test_what_can_be_mended_is_written_beside_with_its_comments_and_passes(tmp_p
     assert (tmp_path / "tiny.fixed.yaml").read_text() == MENDED
     for part in ("+    start_nodes: [conv]", "-  - name: net\n", "Proof: output", "net_2: scores"):
         assert part in done.stdout
+    assert done.stderr == ""
     assert rows(tmp_path / "tiny.fixed.yaml")
 
 

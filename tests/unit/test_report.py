@@ -235,6 +235,26 @@ def test_what_couples_the_models_is_told_with_each_alone(rendered: Callable[[Cal
     assert any(text.startswith("`compression_level=1` in script chooses over <all>") for text in page.texts("li"))
 
 
+def test_what_was_compared_before_the_join_is_a_table(rendered: Callable[[Callable[[], Manifest]], str]) -> None:
+    cells = parse(rendered(make_manifest)).texts("td")
+    assert "resnet_a: rgb, resnet_b: bgr" in cells
+    assert any(cell.startswith("handled") and cell.endswith("reverses it in its own graph") for cell in cells)
+
+
+def older_manifest() -> Manifest:
+    """Return a build as it was written before its comparisons were kept."""
+    content = make_manifest().model_dump(mode="json")
+    del content["check"]["comparisons"]
+    content["check"]["agreements"] = ["color: rgb"]
+    for network in content["models"].values():
+        del network["head"]
+    return Manifest.model_validate(content)
+
+
+def test_an_older_build_is_read_and_says_what_agreed(rendered: Callable[[Callable[[], Manifest]], str]) -> None:
+    assert "color: rgb" in parse(rendered(older_manifest)).texts("li")
+
+
 def test_a_build_without_repair_or_couplings_has_no_such_sections(
     rendered: Callable[[Callable[[], Manifest]], str],
 ) -> None:
