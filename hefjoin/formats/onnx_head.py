@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,7 +18,7 @@ from hefjoin.artifacts import Record
 from hefjoin.errors import InputError
 from hefjoin.formats import onnx_file
 from hefjoin.formats.onnx_layout import is_channels_last
-from hefjoin.formats.onnx_operators import STANDARD_DOMAINS, contradiction, has_layer
+from hefjoin.formats.onnx_operators import STANDARD_DOMAINS, WEIGHTED_OPS, contradiction, has_layer
 
 if TYPE_CHECKING:
     import numpy as np
@@ -83,6 +83,22 @@ def read_head(path: Path) -> Head:
         return _Reader(onnx_file.load(path)).head()
     except ValidationError as error:  # names that are not UTF-8
         raise InputError(f"{path}: names in it are no text; {onnx_file.EXPORT_AGAIN}") from error
+
+
+def weighted_behind(path: Path, end_nodes: Sequence[str]) -> int:
+    """Return how many nodes with a kernel lie in no way to the end nodes, and are lost if a network ends there.
+
+    Raises:
+        InputError: It is no whole ONNX model.
+    """
+    graph = onnx_file.load(path).graph
+    wanted = {name for node in graph.node if node.name in end_nodes for name in node.output}
+    kept = 0
+    for node in reversed(graph.node):
+        if wanted & set(node.output):
+            wanted.update(node.input)
+            kept += node.op_type in WEIGHTED_OPS
+    return sum(node.op_type in WEIGHTED_OPS for node in graph.node) - kept
 
 
 class _Reader:

@@ -88,13 +88,17 @@ def _operators(intakes: Sequence[Intake]) -> Comparison:
             return ", ".join(f"{operator} ({node})" for operator, node in intake.unsupported[:5]) + " unsupported"
         return "all have a layer" if not intake.refusal else UNKNOWN
 
-    remedies = [
-        f"{intake.name}: " + (f"end_nodes: [{', '.join(intake.end_nodes)}]" if intake.end_nodes else "export without")
-        for intake in intakes
-        if intake.unsupported
-    ]
+    remedies = [f"{intake.name}: {_cut(intake)}" for intake in intakes if intake.unsupported]
     note = "what is cut off runs on the host" if remedies else ""
-    return _row("operators", intakes, show, "fails" if remedies else "agrees", note, "; ".join(remedies))
+    return _row("operators", intakes, show, "fails" if remedies else "agrees", note, "\n".join(remedies))
+
+
+def _cut(intake: Intake) -> str:
+    """Return where to cut, and whether that leaves the network whole."""
+    if not intake.end_nodes:
+        return "export it without them"
+    behind = f", which cuts off {intake.lost} nodes with weights; better export it without them" if intake.lost else ""
+    return f"end_nodes: [{', '.join(intake.end_nodes)}]{behind}"
 
 
 def _opsets(intakes: Sequence[Intake]) -> Comparison:
@@ -154,7 +158,10 @@ def _equal(intakes: Sequence[Intake], equal: Equal) -> Comparison:
         remedies += [
             f"{problem.path}: {problem.message}" for problem in spec_problems(intakes) if problem.path.endswith("]")
         ]
-    return _row(equal.what, intakes, equal.show, "fails" if remedies else "agrees", "", "\n".join(remedies))
+    unknown = [intake.name for intake in intakes if equal.show(intake) == UNKNOWN]
+    verdict: Verdict = "fails" if remedies else "look" if unknown else "agrees"
+    note = f"not known of {', '.join(unknown)}, as long as that is refused" if unknown else ""
+    return _row(equal.what, intakes, equal.show, verdict, note, "\n".join(remedies))
 
 
 def _scopes(intakes: Sequence[Intake]) -> Comparison:

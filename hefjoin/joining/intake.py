@@ -40,6 +40,8 @@ class Intake:
     """(operator, node) for which the compiler has no layer."""
     end_nodes: tuple[str, ...] = ()
     """Where to end instead."""
+    lost: int = 0
+    """Nodes with weights that would be cut off with them: where there are some, that is no mere post-processing."""
 
     @property
     def own(self) -> OwnNormalization | None:

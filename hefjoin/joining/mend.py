@@ -72,7 +72,7 @@ def mends(spec: BuildSpec, intakes: Sequence[Intake], sets: Mapping[str, Health]
 
 def _of_model(model: ModelSpec, intake: Intake, intakes: Sequence[Intake]) -> Iterator[tuple[str, Any, str]]:
     """Yield (field, value, why)."""
-    if intake.unsupported and intake.end_nodes and not model.end_nodes:
+    if intake.unsupported and intake.end_nodes and not intake.lost and not model.end_nodes:
         operators = ", ".join(dict.fromkeys(operator for operator, _ in intake.unsupported))
         yield "end_nodes", list(intake.end_nodes), f"{operators} has no layer; what is behind runs on the host"
     shapes = [other.shape for other in (intake, *intakes) if other.shape is not None]

@@ -25,7 +25,7 @@ from hefjoin.errors import (
     ToolchainError,
     UnsupportedOpError,
 )
-from hefjoin.formats.onnx_head import Head, read_head
+from hefjoin.formats.onnx_head import Head, read_head, weighted_behind
 from hefjoin.formats.preprocessing import split
 from hefjoin.joining.compare import compare
 from hefjoin.joining.frames import frames_row, image_sizes, refused_row
@@ -115,7 +115,9 @@ class _Examination:
         except (ToolchainError, StoreError):
             raise
         except HefJoinError as error:
-            return _refused(nothing, error, head), None
+            refused = _refused(nothing, error, head)
+            lost = weighted_behind(self.reached.paths[where], refused.end_nodes) if refused.end_nodes else 0
+            return replace(refused, lost=lost), None
         intake = of_network(model.name, network, model.mean, model.std, model.color)
         return intake if self.has_har else replace(intake, sdk_version=self.sdk_version), network
 

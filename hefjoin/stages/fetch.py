@@ -312,8 +312,10 @@ def _beside(path: Path, where: str, afar: Afar, problems: list[Problem]) -> list
     if path.suffix.lower() != ".onnx":
         return []
     try:
+        if not onnx_weights.may_name_files(path):
+            return []
         model = onnx_file.load(path)
-    except InputError:
+    except (InputError, OSError):
         return []  # `parse` says what is wrong with it
     try:
         files = onnx_weights.files(model)

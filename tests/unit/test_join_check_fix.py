@@ -148,6 +148,18 @@ def test_what_cannot_be_proved_is_left_to_the_person_and_nothing_is_written(tmp_
     assert sorted(path.name for path in tmp_path.glob("*.yaml")) == ["tiny.yaml"]
 
 
+def test_a_network_is_not_cut_in_its_middle(tmp_path: Path) -> None:
+    def odd(model: onnx.ModelProto) -> None:
+        model.graph.node[1].op_type = "Hardmax"
+
+    found = figures(pair(tmp_path, odd), 2)
+    assert (found["mends"], found["written"]) == ([], None)
+    (row,) = (row for row in found["rows"] if row["what"] == "operators")
+    assert row["remedy"] == (
+        "right: end_nodes: [conv], which cuts off 1 nodes with weights; better export it without them"
+    )
+
+
 def test_no_file_is_overwritten(tmp_path: Path) -> None:
     spec = pair(tmp_path, ends_in_topk)
     (tmp_path / "tiny.fixed.yaml").write_text("mine")
