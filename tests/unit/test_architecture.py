@@ -117,6 +117,7 @@ def test_layers_import_downwards_only(folder: str, forbidden: tuple[str, ...]) -
         ("hefjoin.doctor", ["prefect", "onnx", "onnxruntime", "boto3", "hefjoin.emulator"]),
         ("hefjoin.stages.parse", ["prefect", "onnxruntime", "boto3", "hefjoin.emulator"]),
         ("hefjoin.stages.duet", ["prefect", "onnxruntime", "boto3", "matplotlib", "hefjoin.emulator"]),
+        ("hefjoin.timing.run", ["prefect", "onnx", "onnxruntime", "boto3", "scipy", "hefjoin.emulator"]),
         ("hefjoin.stages.examine", ["prefect", "onnx", "onnxruntime", "boto3", "ruamel", "rich", "hefjoin.emulator"]),
         ("hefjoin.stages.foretell", ["prefect", "onnxruntime", "boto3", "scipy", "hefjoin.emulator"]),
     ],
