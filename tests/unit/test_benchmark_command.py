@@ -77,6 +77,10 @@ def test_two_are_compared_with_effect_interval_p_value_and_noise_floor(hefs: dic
     assert difference["low_percent"] <= difference["percent"] <= difference["high_percent"]
     assert 0 < difference["p_value"] <= 1
     assert found["noise_floor_percent"] > 0
+    assert "noise floor" in found["verdict"]
+    assert found["is_different"] == (
+        difference["p_value"] < 0.05 and abs(difference["percent"]) > found["noise_floor_percent"]
+    )
     assert [found[side]["name"] for side in ("first", "second")] == [str(hefs["left"]), str(hefs["right"])]
     assert {note.partition(":")[0] for note in found["conditions"]["notes"]} == {"temperature", "throttling"}
 
