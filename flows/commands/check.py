@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -50,7 +51,6 @@ def _mended(spec: str, output: str | None, sdk: Any) -> tuple[Mended, Path | Non
     """Mend a spec, and write it where that was possible; return where."""
     from hefjoin.errors import InputError
     from hefjoin.folders import sources_folder
-    from hefjoin.sdk.toolchain import resolve
     from hefjoin.spec_file import spec_of, text_of
     from hefjoin.stages.mend import mend
 
@@ -65,13 +65,16 @@ def _mended(spec: str, output: str | None, sdk: Any) -> tuple[Mended, Path | Non
     if target.resolve().parent != path.resolve().parent:
         raise InputError(f"{target} lies elsewhere than {path}, whose paths are seen from its folder; write it there")
     text = text_of(path)
-    mended = mend(text, lambda changed: spec_of(changed, path), resolve(sdk), sources_folder())
+    mended = mend(text, lambda changed: spec_of(changed, path), sdk, sources_folder())
     if not (mended.mends and mended.is_good):
         return mended, None
-    if target.exists() and target.read_text(encoding="utf-8") != mended.text:
-        raise InputError(f"{target} exists and says something else; remove it, or choose another --output")
+    content = mended.text.encode()
     try:
-        target.write_text(mended.text, encoding="utf-8")
+        if target.exists() and target.read_bytes() != content:
+            raise InputError(f"{target} exists and says something else; remove it, or choose another --output")
+        partial = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+        partial.write_bytes(content)
+        partial.replace(target)
     except OSError as error:
         raise InputError(f"{target} cannot be written: {error.strerror}; choose another --output") from error
     return mended, target

@@ -35,6 +35,10 @@ EQUAL = (
     Equal("state", lambda intake: intake.state, "join parsed networks, then quantize them as one"),
 )
 
+GREY = (
+    "a grey and a color network have no input in common: export the grey one for the others' channels, its first "
+    "kernel repeated over them and divided by their number"
+)
 MUST_AGREE = tuple(each.what for each in EQUAL)
 
 
@@ -155,6 +159,8 @@ def _equal(intakes: Sequence[Intake], equal: Equal) -> Comparison:
     known = {value for intake in intakes if (value := equal.show(intake)) != UNKNOWN}
     remedies = [equal.remedy] if len(known) > 1 else []
     if equal.what == SHAPE:
+        if len({intake.shape[:2] for intake in intakes if intake.shape and len(intake.shape) == 3}) == 1 and remedies:
+            remedies = [GREY]
         remedies += [
             f"{problem.path}: {problem.message}" for problem in spec_problems(intakes) if problem.path.endswith("]")
         ]

@@ -9,6 +9,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from hefjoin.errors import InputError
 from hefjoin.joining.mend import Mend
 
 WIDTH = 4096
@@ -21,20 +22,27 @@ def raw_of(text: str) -> Any:
     from ruamel.yaml import YAML
     from ruamel.yaml.error import YAMLError
 
+    yaml = YAML(typ="safe", pure=True)
+    yaml.allow_duplicate_keys = True
     try:
-        return YAML(typ="safe", pure=True).load(text)
+        return yaml.load(text)
     except (YAMLError, ValueError):
         return None
 
 
 def edited(text: str, mends: Sequence[Mend]) -> str:
-    """Return the text with values set; a JSON text stays one."""
+    """Return the text with values set; a JSON text stays one.
+
+    Raises:
+        InputError: It is written in a way in which it cannot be edited.
+    """
     if text.lstrip().startswith("{"):
         document = json.loads(text)
         _set(document, mends, list)
         return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
     from ruamel.yaml import YAML
     from ruamel.yaml.comments import CommentedSeq
+    from ruamel.yaml.error import YAMLError
 
     def in_one_line(items: Sequence[Any]) -> Any:
         line = CommentedSeq(items)
@@ -42,14 +50,20 @@ def edited(text: str, mends: Sequence[Mend]) -> str:
         return line
 
     yaml = YAML()
-    yaml.preserve_quotes = True
+    yaml.preserve_quotes = yaml.allow_duplicate_keys = True
     yaml.width = WIDTH
     if _INDENTED_DASH.search(text):
         yaml.indent(mapping=2, sequence=4, offset=2)
-    document = yaml.load(text)
-    _set(document, mends, in_one_line)
     stream = io.StringIO()
-    yaml.dump(document, stream)
+    try:
+        document = yaml.load(text)
+        _set(document, mends, in_one_line)
+        yaml.dump(document, stream)
+    except YAMLError as error:
+        fields = ", ".join(mend.field for mend in mends)
+        raise InputError(
+            f"the spec cannot be edited ({' '.join(str(error).split())}); mend by hand: {fields}"
+        ) from error
     return stream.getvalue()
 
 

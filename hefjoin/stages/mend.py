@@ -8,7 +8,7 @@ from pathlib import Path
 
 from hefjoin.joining.edit import edited, raw_of
 from hefjoin.joining.mend import Mend, mends, unique_names
-from hefjoin.sdk.toolchain import Toolchain, resolve
+from hefjoin.sdk.toolchain import Choice, resolve
 from hefjoin.spec import BuildSpec
 from hefjoin.stages.examine import Examined, examine
 from hefjoin.stages.proof import Proved, prove
@@ -36,13 +36,13 @@ class Mended:
         return self.examined.passes and all(each.holds for each in self.proved)
 
 
-def mend(text: str, understood: Callable[[str], BuildSpec], toolchain: Toolchain, cache: Path) -> Mended:
+def mend(text: str, understood: Callable[[str], BuildSpec], sdk: Choice, cache: Path) -> Mended:
     """Mend the text of a spec.
 
     Args:
         text: As it lies in its file.
         understood: Reads a text as that file.
-        toolchain: Who would parse the models; the proof is the emulator's, whose float numbers are exact.
+        sdk: Who would parse the models; the proof is the emulator's, whose float numbers are exact.
         cache: The folder of the cache of what comes from S3.
 
     Raises:
@@ -52,6 +52,7 @@ def mend(text: str, understood: Callable[[str], BuildSpec], toolchain: Toolchain
     raw = raw_of(text)
     done: list[Mend] = unique_names(raw) if isinstance(raw, dict) else []
     original = understood(edited(text, done) if done else text)
+    toolchain = resolve(sdk, original.dfc_python)
     spec, examined = original, examine(original, toolchain, cache)
     for _ in range(ROUNDS):
         new = _new(mends(spec, examined.intakes, examined.sets), done)

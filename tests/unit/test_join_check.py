@@ -148,6 +148,17 @@ def test_sizes_that_differ_fail_with_both(tmp_path: Path) -> None:
     assert values(found["input shape (height, width, channels)"]) == ["16 × 16 × 3", "24 × 32 × 3"]
 
 
+def test_a_grey_network_beside_a_color_one_is_told_how_it_may_join(tmp_path: Path) -> None:
+    def grey(model: onnx.ModelProto) -> None:
+        kernel = next(tensor for tensor in model.graph.initializer if tensor.name == "w")
+        kernel.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(kernel).mean(axis=1, keepdims=True), "w"))
+        sized(model, 1, 1, 16, 16)
+
+    found = rows(pair(tmp_path, grey, models=models(mean=[], std=[])), 2)
+    assert failing(found) == ["input shape (height, width, channels)"]
+    assert "export the grey one" in found["input shape (height, width, channels)"]["remedy"]
+
+
 def test_another_color_and_normalization_are_handled_each_in_its_graph(tmp_path: Path) -> None:
     found = rows(pair(tmp_path, models=models(color="bgr", mean=[0.0] * 3, std=[255.0] * 3)))
     assert (found["color"]["verdict"], found["mean and std"]["verdict"]) == ("handled", "handled")

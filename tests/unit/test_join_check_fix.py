@@ -14,6 +14,7 @@ import yaml
 from click.testing import CliRunner, Result
 
 from flows.cli import main
+from hefjoin.errors import InputError
 from hefjoin.joining.alone import run_alone
 from hefjoin.joining.edit import edited
 from hefjoin.joining.mend import Mend
@@ -173,6 +174,9 @@ def test_no_file_is_overwritten(tmp_path: Path) -> None:
     assert (tmp_path / "tiny.fixed.yaml").read_text() == "mine"
     assert fix(spec, "--output", str(tmp_path / "good.yaml")).exit_code == 0
     assert rows(tmp_path / "good.yaml")
+    (tmp_path / "folder.yaml").mkdir()
+    done = fix(spec, "--output", str(tmp_path / "folder.yaml"))
+    assert (done.exit_code, "cannot be written" in done.stderr) == (2, True)
     alone = CliRunner().invoke(main, ["check", str(spec), "--output", "x.yaml"])
     assert (alone.exit_code, "give both" in alone.stderr) == (2, True)
 
@@ -183,6 +187,12 @@ def test_a_json_spec_stays_json() -> None:
         "name": "x",
         "mean": [1.0],
     }
+
+
+def test_what_ruamel_cannot_edit_is_told_with_the_fields() -> None:
+    with pytest.raises(InputError, match=r"cannot be edited .* mend by hand: models\[0\]\.mean"):
+        edited("%YAML 9\n", [Mend(("models", 0, "mean"), [1.0], "")])
+    assert "b: 2" in edited("a: 1\na: 3\nb: 1\n", [Mend(("b",), 2, "")])
 
 
 def test_a_model_alone_is_run_from_its_start_nodes_in_batches_of_its_own(tmp_path: Path) -> None:
