@@ -87,6 +87,8 @@ class Timed(Record):
     conditions: Conditions
     is_separate: bool = False
     """Every frame of the second side went through several HEFs."""
+    is_same: bool = False
+    """Both sides are one HEF: any difference is noise."""
 
     @property
     def is_different(self) -> bool:
