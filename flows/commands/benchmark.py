@@ -39,10 +39,12 @@ def benchmark(
     HEF and OTHER are HEF files, or builds in the store: a name for its latest, name@3 for its third record, an id.
     """
     del debug
+    import json
     from pathlib import Path
     from tempfile import TemporaryDirectory
 
     from flows.views.benchmark import Following, show
+    from hefjoin.report.by_turns import verdict
     from hefjoin.stores import open_store
     from hefjoin.timing.run import run
 
@@ -58,6 +60,7 @@ def benchmark(
             on_block=following.on_block,
         )
     if as_json:
-        click.echo(found.model_dump_json(indent=2))
+        answer = {"verdict": verdict(found), "is_different": found.is_different}
+        click.echo(json.dumps({**answer, **found.model_dump(mode="json")}, indent=2))
     else:
         show(found)

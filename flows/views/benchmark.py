@@ -7,7 +7,7 @@ from typing import Self
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from flows.views.plain import page
@@ -30,7 +30,7 @@ class Following:
             transient=True,
             disable=not console.is_terminal,
         )
-        self._bars: dict[str, int] = {}
+        self._bars: dict[str, TaskID] = {}
 
     def __enter__(self) -> Self:
         """Begin to show."""
@@ -48,10 +48,7 @@ class Following:
         if what not in self._bars:
             self._bars[what] = self._progress.add_task(what, width=0.0)
         self._progress.update(
-            self._progress.task_ids[self._bars[what]],
-            total=seconds,
-            completed=min(elapsed, seconds),
-            width=half_width_percent,
+            self._bars[what], total=seconds, completed=min(elapsed, seconds), width=half_width_percent
         )
 
 

@@ -44,6 +44,7 @@ def speed_change(earlier: Manifest, measured: Measured, host: str) -> SpeedChang
             batch_size=batch.batch_size,
             fps=batch.fps,
             earlier_fps=before[batch.batch_size].fps,
+            percent=100 * (batch.fps / before[batch.batch_size].fps - 1),
             source=measured.source,
             is_shown=batch.fps_high < before[batch.batch_size].fps_low
             or batch.fps_low > before[batch.batch_size].fps_high,

@@ -71,6 +71,8 @@ def notices(found: Timed) -> Iterator[str]:
         yield EMULATED
         if found.is_separate:
             yield EMULATED_SEPARATE
+    if found.is_same:
+        yield "Both are the same HEF, byte for byte: any difference is noise."
     if found.conditions.is_throttled:
         yield "The chip slowed itself down meanwhile: cool it and measure again."
     if not found.is_precise:

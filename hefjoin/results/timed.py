@@ -13,6 +13,7 @@ from hefjoin.artifacts import Record
 from hefjoin.results.measured import Range
 
 ALPHA = 0.05
+"""Below this probability chance is not believed; intervals hold 1 - ALPHA."""
 
 
 class Speed(Record):
@@ -86,6 +87,8 @@ class Timed(Record):
     conditions: Conditions
     is_separate: bool = False
     """Every frame of the second side went through several HEFs."""
+    is_same: bool = False
+    """Both sides are one HEF: any difference is noise."""
 
     @property
     def is_different(self) -> bool:
@@ -102,14 +105,11 @@ class SpeedChange(Record):
     batch_size: int
     fps: float
     earlier_fps: float
+    percent: float
+    """By how much it is faster; below zero: slower."""
     source: str
     is_shown: bool
     """The 95 % intervals do not touch; else the rounds may differ by chance."""
-
-    @property
-    def percent(self) -> float:
-        """By how much it is faster; below zero: slower."""
-        return 100 * (self.fps / self.earlier_fps - 1)
 
     @property
     def is_regression(self) -> bool:

@@ -41,6 +41,8 @@ class Asked(NamedTuple):
     precision_percent: float = 1.0
     is_separate: bool = False
     """The second side is several HEFs."""
+    is_same: bool = False
+    """Both sides are one HEF."""
 
 
 def compare(turns: Turns, asked: Asked, on_block: OnBlock, rng: np.random.Generator | None = None) -> Timed:
@@ -89,6 +91,7 @@ def compare(turns: Turns, asked: Asked, on_block: OnBlock, rng: np.random.Genera
         load_average=load,
         conditions=turns.conditions(),
         is_separate=asked.is_separate,
+        is_same=asked.is_same,
     )
 
 

@@ -43,7 +43,8 @@ def run(
     sides = [[subject(each, store, folder) for each in side] for side in given]
     require_comparable(sides)
     frames, which = frames_for(sides, store, folder)
-    paths = [tuple(each.path for each in side) for side in sides]
+    first = {each.sha256: each.path for side in reversed(sides) for each in reversed(side)}
+    paths = [tuple(first[each.sha256] for each in side) for side in sides]  # one HEF under two names is loaded once
     asked = Asked(
         names=tuple(" + ".join(each.name for each in side) for side in sides),
         frames=which,
@@ -51,6 +52,7 @@ def run(
         seconds=seconds,
         precision_percent=precision_percent,
         is_separate=len(paths[-1]) > 1,
+        is_same=paths[1:] == paths[:1],
     )
     opened = open_device(device, sides[0][0].hef.is_emulated)
     with opened.turns([paths[0], *paths], frames, batch_size) as turns:

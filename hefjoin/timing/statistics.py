@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-ALPHA = 0.05
-"""Below this probability chance is not believed; intervals hold 1 - ALPHA."""
+from hefjoin.results.timed import ALPHA
+
 PERCENTILES = (100 * ALPHA / 2, 100 - 100 * ALPHA / 2)
 RESAMPLES = 2000
 EXACT_BLOCKS = 13

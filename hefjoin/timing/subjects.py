@@ -28,6 +28,7 @@ class Subject(NamedTuple):
 
     name: str
     path: Path
+    sha256: str
     hef: Hef
     manifest: Manifest | None
     """Of the build it is from."""
@@ -52,13 +53,13 @@ def subject(given: str, store: Store, folder: Path) -> Subject:
     """
     path = Path(given)
     if path.is_file() and path.suffix != ".json":
-        return Subject(given, path, hef_file.read(path), None)
+        return Subject(given, path, file_sha256(path), hef_file.read(path), None)
     if path.suffix == ".hef":
         raise InputError(f"{given}: there is no such file; give a HEF, or a build by its name with --store")
     manifest = find_manifest(given, store)
     number = len(list(folder.iterdir()))
     path = store.get(manifest.compiled.hef, folder / f"{number}-{manifest.spec.name}.{manifest.compiled.hef.media}")
-    return Subject(given, path, hef_file.read(path), manifest)
+    return Subject(given, path, manifest.compiled.hef.sha256, hef_file.read(path), manifest)
 
 
 def require_comparable(sides: Sequence[Sequence[Subject]]) -> None:
@@ -87,15 +88,6 @@ def _problems(subjects: Sequence[Subject]) -> Iterator[str]:
             f"{', '.join(emulated)} was made by the emulator and runs on this CPU, {real} by the DFC for the chip: "
             "compare two of a kind"
         )
-    seen: dict[str, str] = {}
-    for each in subjects:
-        digest = file_sha256(each.path)
-        if digest in seen:
-            yield (
-                f"{seen[digest]} and {each.name} are the same HEF (sha256 {digest[:12]}…): without --against it is "
-                "timed against itself, for the noise floor"
-            )
-        seen.setdefault(digest, each.name)
 
 
 def frames_for(sides: Sequence[Sequence[Subject]], store: Store, folder: Path) -> tuple[Path, str]:

@@ -75,12 +75,19 @@ def test_the_time_in_line_for_a_core_is_not_in_a_round_of_the_emulated_device(
     assert turns.fps(0) == pytest.approx(3 / 0.004)
 
 
-def test_sleep_is_no_time_in_line_and_what_cannot_be_read_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    with time_in_line() as in_line:
-        assert in_line() >= 0.0
+def test_time_in_line_that_the_system_does_not_count_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("hefjoin.devices.in_line.STATISTICS", "/nowhere/schedstat")
     with time_in_line() as in_line:
         assert in_line() == 0.0
+
+
+def test_time_in_line_is_what_the_system_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "schedstat").write_text("5000000000 250000000 17\n")
+    monkeypatch.setattr("hefjoin.devices.in_line.STATISTICS", str(tmp_path / "schedstat"))
+    with time_in_line() as in_line:
+        assert in_line() == 0.25
+        (tmp_path / "schedstat").write_text("6000000000 750000000 19\n")
+        assert in_line() == 0.75
 
 
 def test_the_emulated_device_opens_sessions_anew_for_each_block_in_the_order_of_the_coin() -> None:
