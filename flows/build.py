@@ -19,13 +19,18 @@ from flows.outcome import as_state
 from flows.provenance import code_sha256, machine, versions
 from flows.worker import end_with_worker
 from hefjoin.builds.find import Build, latest_build
+from hefjoin.builds.speed import change_since_promoted
 from hefjoin.errors import HefJoinError, combined
 from hefjoin.folders import STORE, work_folder
 from hefjoin.manifest import Manifest
+from hefjoin.results.measured import Measured
+from hefjoin.results.timed import SpeedChange
 from hefjoin.sdk.process import stop_running_steps
 from hefjoin.sdk.toolchain import Choice, resolve
 from hefjoin.spec import BuildSpec
 from hefjoin.stages.benchmark import Benchmark
+from hefjoin.stages.cover import CoverStage, known
+from hefjoin.stages.forecast import compared
 from hefjoin.stages.gates import judge
 from hefjoin.stores import open_store
 from hefjoin.stores.claims import stop_waiting
@@ -46,7 +51,7 @@ from tasks import (
     score,
 )
 from tasks.log import keep_to_the_point
-from tasks.site import Site
+from tasks.site import Site, workplace
 from tasks.summary import leave_failure
 
 PARALLEL_PARSES = 4
@@ -174,7 +179,11 @@ def _built(site: Site, spec: BuildSpec, device: elsewhere.Choice) -> Build:
     stage = Benchmark.of(spec, checked.value, final, compiled.value)
     handed_over = elsewhere.benchmark_elsewhere(site, stage) if device == "pool" else None
     measured = handed_over.outcome if handed_over else benchmark(site, stage).result()
+    host = handed_over.by.machine.host if handed_over and handed_over.by else machine().host
     scored = score(site, spec, checked.value, joined.value, final, measured.value).result()
+
+    covered = known(CoverStage.of(spec, fetched, checked.value, resolve("emulator").sdk), workplace(site))
+    measured_before = [covered] if covered else []
 
     before_compile: list[Any] = [*parsed.values(), checked, foreseen, joined, quantized, repaired, coupled]
     manifest = Manifest(
@@ -193,10 +202,12 @@ def _built(site: Site, spec: BuildSpec, device: elsewhere.Choice) -> Build:
         repair=repaired.value.repair,
         coupled=coupled.value,
         compiled=compiled.value,
+        compared=compared(foreseen.value, compiled.value),
         measured=measured.value,
         scored=scored.value,
-        gates=judge(spec.gates, final, measured.value, scored.value),
-        stages=tuple(outcome.run for outcome in (*before_compile, compiled, measured, scored)),
+        covered=covered.value if covered else None,
+        gates=judge(spec.gates, final, measured.value, scored.value, _speed(site, spec, measured.value, host)),
+        stages=tuple(outcome.run for outcome in (*before_compile, compiled, measured, scored, *measured_before)),
         machine=machine(),
         measured_by=handed_over.by if handed_over else None,
         versions=versions(),
@@ -206,3 +217,10 @@ def _built(site: Site, spec: BuildSpec, device: elsewhere.Choice) -> Build:
     if handed_over:
         handed_over.handover.forget()
     return built
+
+
+def _speed(site: Site, spec: BuildSpec, measured: Measured, host: str) -> SpeedChange | None:
+    """Return how the HEF compares with the build before it; what no gate asks for is not looked up."""
+    if spec.gates.max_regression_percent >= 100:
+        return None
+    return change_since_promoted(workplace(site).store, site.toolchain.sdk.provider, spec.name, measured, host)

@@ -6,12 +6,16 @@ The rule: what a command does not need is not imported; each imports inside itse
 from __future__ import annotations
 
 from flows.commands import (
+    benchmark,
     build,
     cache,
+    calibration,
+    check,
     conformance,
     diff,
     doctor,
     example,
+    forecast,
     gc,
     history,
     inspect,
@@ -25,8 +29,8 @@ from flows.commands import (
 from flows.door import main
 
 COMMANDS = (
-    *(build, cache, conformance, diff, doctor, example, gc, history, inspect, loader),
-    *(put, rollback, schema, trigger, verify),
+    *(benchmark, build, cache, calibration, check, conformance, diff, doctor, example, forecast, gc, history, inspect),
+    *(loader, put, rollback, schema, trigger, verify),
 )
 
 if __name__ == "__main__":

@@ -165,7 +165,7 @@ def write_npy(frames: Frames, path: Path) -> Health:
     try:
         with temporary.open("wb") as stream:
             np.lib.format.write_array_header_1_0(stream, header)
-            for batch in frames.batches(max(1, CHUNK_BYTES // frame_bytes(frames.shape, frames.dtype))):
+            for batch in frames.batches(_batch_size(frames)):
                 stream.write(batch.data)
                 judge.add(batch)
         health = judge.health()
@@ -181,6 +181,22 @@ def write_npy(frames: Frames, path: Path) -> Health:
     finally:
         temporary.unlink(missing_ok=True)
     return health
+
+
+def health_of(frames: Frames) -> Health:
+    """Judge the frames as `write_npy` does, and write nothing.
+
+    Raises:
+        CalibrationError: As `write_npy` does.
+    """
+    judge = _Judge(frames)
+    for batch in frames.batches(_batch_size(frames)):
+        judge.add(batch)
+    return judge.health()
+
+
+def _batch_size(frames: Frames) -> int:
+    return max(1, CHUNK_BYTES // frame_bytes(frames.shape, frames.dtype))
 
 
 def set_sha256(source: Path) -> str:

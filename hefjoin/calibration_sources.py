@@ -129,6 +129,21 @@ def _image(path: Path, shape: Shape, color: str) -> Array:
     return np.ascontiguousarray(frame[:, :, ::-1]) if color == "bgr" else frame
 
 
+def image_size(path: Path) -> tuple[int, int]:
+    """Return (width, height) of an image as `folder_source` sees it, turned upright; its pixels are not read.
+
+    Raises:
+        OSError: And whatever else Pillow raises for a damaged file.
+    """
+    from PIL import ExifTags, Image
+
+    with Image.open(path) as image:
+        if image.format == "PNG" and "exif" not in image.info:  # Pillow would look for it behind the pixels
+            return image.size
+        is_turned = image.getexif().get(ExifTags.Base.Orientation, 1) >= 5
+        return (image.height, image.width) if is_turned else image.size
+
+
 class _Header(NamedTuple):
     shape: tuple[int, ...]
     is_fortran: bool

@@ -10,9 +10,10 @@ from typing import Any, Literal
 from pydantic import Field
 
 from hefjoin.artifacts import Record, Ref, Sha256, by_content
-from hefjoin.results.checked import Forecast, JoinCheck
+from hefjoin.results.checked import Compared, Forecast, JoinCheck
 from hefjoin.results.compiled import Compiled
-from hefjoin.results.measured import Measured
+from hefjoin.results.covered import Covered
+from hefjoin.results.measured import Earlier, Measured
 from hefjoin.results.networks import Joined, Network
 from hefjoin.results.quantized import Coupled, Mend, Quantized, Repair
 from hefjoin.results.sources import Fetched, Provider, Sdk
@@ -99,8 +100,14 @@ class Manifest(Record):
     """None where the spec sets no floor."""
     coupled: Coupled = Coupled()
     compiled: Compiled
+    compared: tuple[Compared, ...] = ()
+    """What was foretold and the vendor's compiler has answered by now."""
     measured: Measured
+    earlier: tuple[Earlier, ...] = ()
+    """Of the last builds of the name, the newest last."""
     scored: Scored
+    covered: Covered | None = None
+    """None where nobody ran `hefjoin calibration` on the same sources in the same store before."""
     gates: tuple[Gate, ...]
     stages: tuple[StageRun, ...]
     machine: Machine

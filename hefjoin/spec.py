@@ -256,6 +256,15 @@ class GatesSpec(Section):
         description="At batch size 1, measured on a device; an emulator's figure never counts. 0: not gated.",
         json_schema_extra={"position": 2},
     )
+    max_regression_percent: float = Field(
+        title="Max regression (%)",
+        default=100.0,
+        ge=0,
+        le=100,
+        description="Loss of throughput against the last promoted build that was measured on the same device; an "
+        "emulator's figure never counts. 100: not gated.",
+        json_schema_extra={"position": 3},
+    )
 
 
 class BuildSpec(Section):

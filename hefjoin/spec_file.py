@@ -48,6 +48,16 @@ def read_spec(uri: str | Path) -> BuildSpec:
     return _resolved(validate_spec(_parsed(text, where), where), beside)
 
 
+def text_of(path: Path) -> str:
+    """Return the text of a spec on this machine; raises as `read_spec` does."""
+    return _on_this_machine(path.expanduser(), str(path))
+
+
+def spec_of(text: str, path: Path) -> BuildSpec:
+    """Return the spec that a text says which is to lie at a path; raises as `read_spec` does."""
+    return _resolved(validate_spec(_parsed(text, str(path)), str(path)), partial(_beside_file, path.resolve().parent))
+
+
 def one_spec(spec: Any, spec_file: str) -> BuildSpec:
     """Return the spec that was given in one of two ways.
 

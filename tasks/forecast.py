@@ -13,4 +13,4 @@ from tasks.site import STAGE_TASK, Site, run_stage
 @task(name="forecast", task_run_name="forecast {spec.name}", **STAGE_TASK)
 def forecast(site: Site, spec: BuildSpec, networks: dict[str, Network]) -> State[Outcome[Forecast]]:
     """Add up what the models take of the chip."""
-    return run_stage(ForecastStage(networks=networks, hw_arch=spec.hw_arch), site)
+    return run_stage(ForecastStage.of(spec, networks), site)

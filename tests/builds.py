@@ -11,10 +11,14 @@ import numpy as np
 
 from hefjoin.artifacts import Ref
 from hefjoin.calibration import Health
+from hefjoin.forecast.count import Work
+from hefjoin.forecast.demand import Demand
 from hefjoin.forecast.fit import forecast_fit
+from hefjoin.forecast.limits import default_limits
+from hefjoin.forecast.speed import FpsForecast
 from hefjoin.manifest import Gate, Machine, Manifest, StageRun
 from hefjoin.report import maps
-from hefjoin.results.checked import Forecast, FpsForecast, Frames, JoinCheck
+from hefjoin.results.checked import Comparison, Forecast, Frames, JoinCheck
 from hefjoin.results.compiled import Attempt, ClusterUse, Compiled, Deployment, HefStream, Utilization
 from hefjoin.results.measured import BatchMeasurement, Measured, Range
 from hefjoin.results.networks import Equality, Joined, LayerView, Network, Tensor
@@ -33,6 +37,7 @@ from hefjoin.results.quantized import (
 from hefjoin.results.sources import Fetched, FrameSource, Sdk
 from hefjoin.scores import Difference, ModelScores, Scored, StageScore
 from hefjoin.spec import validate_spec
+from hefjoin.stages.forecast import compared, foresee
 
 MODELS = ("resnet_a", "resnet_b")
 
@@ -259,7 +264,19 @@ def _check() -> JoinCheck:
         mean=(123.675, 116.28, 103.53),
         std=(58.395, 57.12, 57.375),
         color="rgb",
-        agreements=("input shape (height, width, channels): 224 × 224 × 3", "color: rgb"),
+        comparisons=(
+            Comparison(
+                what="input shape (height, width, channels)",
+                values=(("resnet_a", "224 × 224 × 3"), ("resnet_b", "224 × 224 × 3")),
+                verdict="agrees",
+            ),
+            Comparison(
+                what="color",
+                values=(("resnet_a", "rgb"), ("resnet_b", "bgr")),
+                verdict="handled",
+                notes=("frames are rgb; what wants another order reverses it in its own graph",),
+            ),
+        ),
         calibration=frames,
         evaluation=frames,
         evaluation_is_held_out=True,
@@ -322,14 +339,17 @@ def device_manifest() -> Manifest:
                 "sdk_version": "3.33.0",
                 "is_emulated": False,
                 "deployment": deployed,
-                "attempts": (_attempt("as declared", "did not fit"), _attempt("performance_param(fps=30)", "compiled")),
-                "utilization": (_utilization(),),
+                "attempts": (
+                    attempt_of("as declared", "did not fit"),
+                    attempt_of("performance_param(fps=30)", "compiled"),
+                ),
+                "utilization": (utilization(),),
             }
         ),
     )
 
 
-def _attempt(label: str, outcome: Any) -> Attempt:
+def attempt_of(label: str, outcome: Any) -> Attempt:
     return Attempt(
         script="context_switch_param(mode=disabled)",
         label=label,
@@ -342,7 +362,7 @@ def _attempt(label: str, outcome: Any) -> Attempt:
     )
 
 
-def _utilization() -> Utilization:
+def utilization() -> Utilization:
     clusters = {f"cluster_{index}": ClusterUse(control=0.688, compute=0.406, memory=0.156) for index in range(8)}
     return Utilization(
         context="resnet_pair_context_0", clusters=clusters, total=ClusterUse(control=0.75, compute=0.629, memory=0.478)
@@ -486,3 +506,15 @@ def write_arrays(manifest: Manifest, folder: Path, frames: int = 12) -> tuple[Pa
     ramp = np.linspace(0, 255, 224 * 224 * 3).reshape(1, 224, 224, 3)
     np.save(folder / "frames.npy", np.repeat(ramp, frames, axis=0).astype(np.uint8))
     return folder / "outputs.npz", folder / "frames.npy"
+
+
+def foretold_manifest() -> Manifest:
+    """A build that was foretold not to fit, and did in a compiler that says what it takes."""
+    works = tuple(Work(f"a/conv{index}", "conv", 90_000, 60_000_000, 1, 1000, 1000) for index in range(124))
+    demand = Demand(works, 224 * 224, 150_528, 1000)
+    use = Utilization(context="", clusters={}, total=ClusterUse(control=0.9, compute=0.5, memory=0.3))
+    compiled = make_manifest().compiled.model_copy(
+        update={"contexts": 1, "contexts_source": "hef", "utilization": (use,)}
+    )
+    forecast = foresee({"resnet_a": demand}, "hailo8", default_limits())
+    return make_manifest(forecast=forecast, compiled=compiled, compared=compared(forecast, compiled))

@@ -11,9 +11,10 @@ from flows.door import command
 
 
 @command
-@click.argument("what", metavar="[spec|manifest]", default="spec", type=click.Choice(["spec", "manifest"]))
+@click.argument("what", metavar="[spec|manifest|calibration]", default="spec",
+                type=click.Choice(["spec", "manifest", "calibration"]))  # fmt: skip
 def schema(debug: bool, what: Any) -> None:
-    """Print the JSON Schema of a spec, or of the manifest that a build leaves."""
+    """Print the JSON Schema of a spec, of the manifest of a build, or of the JSON of `hefjoin calibration`."""
     del debug
     from hefjoin.builds.schema import json_schema
 

@@ -11,6 +11,7 @@ from flows.views.plain import page
 from hefjoin.builds.history import Entry
 from hefjoin.manifest import Manifest
 from hefjoin.report import words
+from hefjoin.report.by_turns import speed_change_text
 from hefjoin.report.summary import EMULATOR_NOTICE
 
 ID_WIDTH = 24
@@ -28,7 +29,7 @@ def show(name: str, entries: Sequence[Entry]) -> None:
         table.add_column(heading, overflow="fold")
     for before, entry in zip(("", *(each.build_id for each in entries)), entries, strict=False):
         known = entry.manifest
-        models, hef = (_models(known), _hef(known)) if known is not None else ("–", "–")
+        models, hef = (_models(known), _hef(known, entry)) if known is not None else ("–", "–")
         table.add_row(_build(entry, before), _state(entry), escape(models), escape(hef))
     console.print(f"[bold]{escape(name)}[/bold]")
     console.print(table)
@@ -71,6 +72,9 @@ def _models(build: Manifest) -> str:
     return "\n".join([*lines, f"({build.quality_source})"])
 
 
-def _hef(build: Manifest) -> str:
+def _hef(build: Manifest, entry: Entry) -> str:
     size = words.size_text(build.compiled.hef.size_bytes)
-    return f"{size}\n{words.contexts_text(build.compiled)}\n{words.fps_text(build.measured)}"
+    text = f"{size}\n{words.contexts_text(build.compiled)}\n{words.fps_text(build.measured)}"
+    if entry.speed is None:
+        return text
+    return f"{text}\n{'regression: ' if entry.speed.is_regression else ''}{speed_change_text(entry.speed)}"

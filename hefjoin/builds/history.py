@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Literal
 
@@ -12,9 +13,11 @@ from hefjoin.builds.figures import Figure, figures
 from hefjoin.builds.find import LOST, read_manifest
 from hefjoin.builds.rollback import standing
 from hefjoin.builds.rows import THREADS, builds_of, read, read_row
+from hefjoin.builds.speed import host_of, last_change
 from hefjoin.errors import InputError, StoreError
 from hefjoin.manifest import Gate, Manifest, Published
 from hefjoin.results.sources import Provider
+from hefjoin.results.timed import SpeedChange
 from hefjoin.stores import Store
 
 State = Literal["latest", "promoted", "rolled back", "not promoted"]
@@ -36,6 +39,8 @@ class Entry(Record):
     parent: str = ""
     changed: tuple[str, ...] = ()
     """Since the parent."""
+    speed: SpeedChange | None = None
+    """Against the last listed build before it that was measured on the same machine, in the same way."""
     manifest: Manifest | None = Field(default=None, exclude=True)
 
 
@@ -55,7 +60,15 @@ def history(store: Store, provider: Provider, name: str, last: int = 0) -> list[
     stack = standing(row)
     keys = builds_of(store, provider, name)[-last:]
     with ThreadPoolExecutor(THREADS) as pool:
-        return list(pool.map(lambda key: _entry(store, key, row, stack), keys))
+        entries = list(pool.map(lambda key: _entry(store, key, row, stack), keys))
+    known = [entry.manifest for entry in entries]
+    return [entry.model_copy(update={"speed": _speed(known[:index], entry)}) for index, entry in enumerate(entries)]
+
+
+def _speed(before: Sequence[Manifest | None], entry: Entry) -> SpeedChange | None:
+    if entry.manifest is None:
+        return None
+    return last_change(filter(None, reversed(before)), entry.manifest.measured, host_of(entry.manifest))
 
 
 def _entry(store: Store, key: str, row: list[Published], stack: list[str]) -> Entry:

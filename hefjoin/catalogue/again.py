@@ -80,7 +80,7 @@ def _stages(spec: BuildSpec, earlier: Manifest, fetched: Fetched, look: Look) ->
         source, weights = fetched.models[model.name], fetched.weights.get(model.name)
         yield f"parse {model.name}", lambda m=model, s=source, w=weights: Parse.of(spec, m, s, sdk, w)
     yield "check", lambda: Check.of(spec, networks, fetched)
-    yield "forecast", lambda: ForecastStage(networks=networks, hw_arch=spec.hw_arch)
+    yield "forecast", lambda: ForecastStage.of(spec, networks)
     yield "join", lambda: Join.of(spec, networks, checked, sdk)
     yield "quantize", lambda: Quantize.of(spec, checked, joined, look)
     yield "repair", lambda: _repair(spec, earlier, look)

@@ -5,13 +5,15 @@ The rule: a device takes only what was made for it, and says with every figure w
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from hefjoin.devices.turns import Side, Turns
 from hefjoin.results.measured import Measured
 from hefjoin.spec import DeviceKind
 
@@ -55,6 +57,18 @@ class Device(Protocol):
 
         Raises:
             DeviceError: As for `benchmark`.
+        """
+
+    def turns(self, sides: Sequence[Side], frames: Path, batch_size: int) -> AbstractContextManager[Turns]:
+        """Make several sides ready to be timed by turns, for as long as the `with` block runs.
+
+        Args:
+            sides: HEFs of one input shape; the same HEF twice is two sides.
+            frames: .npy, uint8, (frames, height, width, channels).
+            batch_size: Frames sent together.
+
+        Raises:
+            DeviceError: As for `benchmark`; or the device cannot run several HEFs as one side.
         """
 
 

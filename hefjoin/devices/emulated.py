@@ -9,15 +9,19 @@ from __future__ import annotations
 import os
 import platform
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from hefjoin.devices.emulated_turns import EmulatedTurns
 from hefjoin.devices.frames import Array, dequantized, input_frames
+from hefjoin.devices.in_line import time_in_line
 from hefjoin.devices.rounds import summary
+from hefjoin.devices.turns import Side, Turns
 from hefjoin.errors import DeviceError
 from hefjoin.formats import hef as hef_file
 from hefjoin.results.measured import BatchMeasurement, Measured
@@ -49,19 +53,19 @@ class EmulatedDevice:
         images = input_frames(frames, hef_file.read(hef))
         load = os.getloadavg()[0]
         rounds = max(LEAST_ROUNDS, round(seconds / ROUND_SECONDS))
-        batches = []
+        measured = []
         for index, size in enumerate(batch_sizes):
 
             def report(done: int, before: int = index * rounds) -> None:
                 if on_round is not None:
                     on_round(before + done, rounds * len(batch_sizes))
 
-            batches.append(_measure(session, _batch(images, size), seconds / rounds, rounds, report))
+            measured.append(_measure(session, batches(images, size), seconds / rounds, rounds, report))
         return Measured(
             source="emulator",
             device=f"emulator on {cpu_name()}",
             method="ONNX Runtime",
-            batches=tuple(batches),
+            batches=tuple(measured),
             load_average=load,
         )
 
@@ -75,8 +79,25 @@ class EmulatedDevice:
             for stream, arrays in zip(found.groups[0].outputs, zip(*rows, strict=True), strict=True)
         }
 
+    @contextmanager
+    def turns(self, sides: Sequence[Side], frames: Path, batch_size: int) -> Iterator[Turns]:
+        """Time sides by turns, each on one thread in a session of its own that is made anew for each block."""
+        alone = type(self)(threads=self.threads or 1)
+        openers = {hef: alone.opener(hef) for side in sides for hef in side}
+        feeds = {hef: batches(input_frames(frames, hef_file.read(hef)), batch_size) for hef in openers}
+        with time_in_line() as in_line:
+            yield EmulatedTurns([[(openers[hef], feeds[hef]) for hef in side] for side in sides], cpu_name(), in_line)
+
     def open(self, hef: Path) -> Any:
         """Return an ONNX Runtime session of an emulated HEF: quantized frames in (NHWC), quantized outputs out."""
+        return self.opener(hef)()
+
+    def opener(self, hef: Path) -> Callable[[], Any]:
+        """Return what opens a session of an emulated HEF, any number of times; the file is read once.
+
+        Raises:
+            DeviceError: The HEF is not an emulated one.
+        """
         found = hef_file.read(hef)
         if not found.is_emulated:
             raise DeviceError(
@@ -85,7 +106,8 @@ class EmulatedDevice:
                 reason="refused",
                 is_transient=False,
             )
-        return open_session(hef_file.resource(hef, GRAPH_RESOURCE), self.threads)
+        graph = hef_file.resource(hef, GRAPH_RESOURCE)
+        return lambda: open_session(graph, self.threads)
 
 
 def _measure(
@@ -119,7 +141,7 @@ def _timed(session: Any, name: str, feeds: list[Array], end: float) -> Iterator[
             return
 
 
-def _batch(images: Array, size: int) -> list[Array]:
+def batches(images: Array, size: int) -> list[Array]:
     """Return a few batches of `size` frames, repeating frames where there are too few."""
     count = min(max(1, len(images) // size), 8)
     return [np.take(images, range(i * size, (i + 1) * size), axis=0, mode="wrap") for i in range(count)]

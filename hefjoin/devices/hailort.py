@@ -30,9 +30,11 @@ from hefjoin.devices import guard
 from hefjoin.devices.claim import claimed
 from hefjoin.devices.frames import input_frames
 from hefjoin.devices.hailort_errors import LOG_FOLDER, device_error
+from hefjoin.devices.hailort_turns import HailoRtTurns
 from hefjoin.devices.inflight import Buffer, Pipeline
 from hefjoin.devices.rounds import summary
 from hefjoin.devices.sensors import Sensors
+from hefjoin.devices.turns import Side, Turns
 from hefjoin.errors import DeviceError
 from hefjoin.folders import work_folder
 from hefjoin.formats.hef import Hef
@@ -132,6 +134,31 @@ class HailoRtDevice:
             arrays = pipeline.run(images)
         return {stream.name: arrays[stream.name] for stream in found.groups[0].outputs if NMS not in stream.order}
 
+    @contextmanager
+    def turns(self, sides: Sequence[Side], frames: Path, batch_size: int) -> Iterator[Turns]:
+        """Load all HEFs onto one VDevice, whose scheduler gives the chip to the one that has frames.
+
+        A side of several HEFs has frames for all of them at any time. The same HEF is loaded once.
+        """
+        found = {path: guard.admit(path) for side in sides for path in side}
+        images = {path: input_frames(frames, hef) for path, hef in found.items()}
+        first = sides[0][0]
+        with (
+            _held(found[first], first) as held,
+            held.platform.Device(held.host.device_id) as watched,
+            Sensors(watched.control, _failures()) as sensors,
+            _opened(held) as vdevice,
+            ExitStack() as loaded,
+        ):
+            pipelines = {}
+            for path, hef in found.items():
+                guard.refuse_mismatch(hef, held.host)
+                model = _configured(held._replace(hef=hef, path=path), vdevice, batch_size)
+                pipelines[path] = loaded.enter_context(model)
+                pipelines[path].fill(images[path])
+            notes = dict.fromkeys(note for hef in found.values() for note in guard.notes(hef, held.host))
+            yield HailoRtTurns([[pipelines[path] for path in side] for side in sides], held.host, sensors, tuple(notes))
+
 
 def _timed(
     held: Held, images: npt.NDArray[Any], size: int, seconds: float, rounds: int, on_round: Callable[[], None]
@@ -182,23 +209,26 @@ def _opened(held: Held) -> Iterator[Any]:
 
 @contextmanager
 def _pipeline(held: Held, batch_size: int, output_type: str = "") -> Iterator[Pipeline]:
-    """Load the HEF for a batch size, on a VDevice of its own: one in use may refuse a larger batch than its first.
+    """Load the HEF for a batch size, on a VDevice of its own: one in use may refuse a larger batch than its first."""
+    with _opened(held) as vdevice, _configured(held, vdevice, batch_size, output_type) as pipeline:
+        yield pipeline
 
-    Formats are set first, because a configured model keeps them.
-    """
+
+@contextmanager
+def _configured(held: Held, vdevice: Any, batch_size: int, output_type: str = "") -> Iterator[Pipeline]:
+    """Load the HEF for a batch size; formats are set first, because a configured model keeps them."""
     group = held.hef.groups[0]
-    with _opened(held) as vdevice:
-        model = vdevice.create_infer_model(str(held.path))
-        model.set_batch_size(batch_size)
+    model = vdevice.create_infer_model(str(held.path))
+    model.set_batch_size(batch_size)
 
-        def buffer(stream: Any, kind: str) -> Buffer:
-            stream.set_format_type(getattr(held.platform.FormatType, kind))
-            return Buffer(tuple(stream.shape), np.dtype(kind.lower()))
+    def buffer(stream: Any, kind: str) -> Buffer:
+        stream.set_format_type(getattr(held.platform.FormatType, kind))
+        return Buffer(tuple(stream.shape), np.dtype(kind.lower()))
 
-        inputs = {each.name: buffer(model.input(each.name), each.dtype) for each in group.inputs}
-        outputs = {each.name: buffer(model.output(each.name), output_type or each.dtype) for each in group.outputs}
-        with model.configure() as configured, Pipeline(configured, inputs, outputs, batch_size) as pipeline:
-            yield pipeline
+    inputs = {each.name: buffer(model.input(each.name), each.dtype) for each in group.inputs}
+    outputs = {each.name: buffer(model.output(each.name), output_type or each.dtype) for each in group.outputs}
+    with model.configure() as configured, Pipeline(configured, inputs, outputs, batch_size) as pipeline:
+        yield pipeline
 
 
 def _identified(platform: Any, device_id: str) -> guard.Host:

@@ -12,11 +12,12 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from hefjoin.devices import guard
 from hefjoin.devices import hailortcli_output as output
@@ -24,15 +25,18 @@ from hefjoin.devices.claim import claimed
 from hefjoin.devices.frames import input_frames
 from hefjoin.devices.hailortcli_program import Program
 from hefjoin.devices.rounds import summary
+from hefjoin.devices.turns import Side, Turns
 from hefjoin.errors import DeviceError, ToolchainError
 from hefjoin.formats.hef import Hef
 from hefjoin.results.measured import BatchMeasurement, Measured, Range
+from hefjoin.results.timed import Conditions
 
 Row = TypeVar("Row", output.Run, output.Summary)
 
 WINDOW_SECONDS = 2
 """The program takes whole seconds."""
 LEAST_WINDOWS = 3
+TURN_SECONDS = 1
 WARM_UP_SECONDS = 1
 MOST_INPUT_BYTES = 64 << 20
 """The program reads its input file into memory; frames beyond this are left out."""
@@ -93,6 +97,33 @@ class HailoRtCliDevice:
     def outputs(self, hef: Path, frames: Path) -> None:
         """Return None: `hailortcli` hands no outputs back."""
 
+    @contextmanager
+    def turns(self, sides: Sequence[Side], frames: Path, batch_size: int) -> Iterator[Turns]:
+        """Time sides by turns, a run of the program for each round; a side is one HEF."""
+        found = {path: guard.admit(path) for side in sides for path in side}
+        if any(len(side) > 1 for side in sides):
+            raise DeviceError(
+                "hailortcli feeds several HEFs with frames of its own making only, so they cannot be one side: install "
+                "HailoRT's Python package on this machine and measure with device hailort",
+                reason="refused",
+                is_transient=False,
+            )
+        with TemporaryDirectory(prefix="hefjoin-hailortcli-") as folder:
+            program = Program.found(Path(folder))
+            host = program.identified(program.host(self.root))
+            benches = {}
+            for number, (path, hef) in enumerate(found.items()):
+                guard.refuse_mismatch(hef, host)
+                own = Path(folder) / str(number)
+                own.mkdir()
+                raw = raw_frames(frames, hef, own)
+                benches[path] = Bench(program._replace(folder=own), path.resolve(), raw, TURN_SECONDS)
+            notes = tuple(dict.fromkeys(note for hef in found.values() for note in guard.notes(hef, host)))
+            with claimed(host.device_id):
+                for bench in benches.values():
+                    bench.warm_up()
+                yield CliTurns([benches[side[0]] for side in sides], batch_size, host, notes)
+
 
 class Bench:
     """The runs of one HEF on one device, and what they sensed besides throughput."""
@@ -131,9 +162,7 @@ class Bench:
         batch = ("--batch-size", str(size))
         fps = []
         for _ in range(windows):
-            run = self._run(self.seconds, *batch, "-m", "streaming", *self._sensors.values())
-            fps.append(_throughput(run, f"batch {size}"))
-            self._sense(run)
+            fps.append(self.fps(size))
             on_window()
         hw_fps = _throughput(self._run(self.seconds, *batch, "-m", "hw_only"), f"batch {size}, hw_only")
         latency = self._run(self.seconds, *batch, "--measure-latency", "--measure-overall-latency")
@@ -144,6 +173,12 @@ class Bench:
             hw_latency_ms=latency.hw_latency_ms,
             overall_latency_ms=latency.overall_latency_ms,
         )
+
+    def fps(self, size: int) -> float:
+        """Return frames per second of one run, and keep what it sensed."""
+        run = self._run(self.seconds, "--batch-size", str(size), "-m", "streaming", *self._sensors.values())
+        self._sense(run)
+        return _throughput(run, f"batch {size}")
 
     def compare(self, batch_sizes: Sequence[int]) -> None:
         """Note what the program's other ways to measure give, on frames of their own making, and what is missing."""
@@ -189,6 +224,37 @@ class Bench:
         for name, found in (("power", run.power_w), ("temperature", run.temperature_c)):
             if found is not None:
                 self.sensed[name].append(found)
+
+
+class CliTurns:
+    """See `hefjoin.devices.turns.Turns`; every round is a process that loads the HEF anew."""
+
+    source: Literal["device", "emulator"] = "device"
+
+    def __init__(self, sides: Sequence[Bench], batch_size: int, host: guard.Host, notes: tuple[str, ...]) -> None:
+        """Prepare to time the HEFs of `sides`."""
+        self.device = f"{host.architecture or 'Hailo device'} at {host.device_id}"
+        self.method = f"hailortcli run, {TURN_SECONDS} s each"
+        self._sides, self._batch_size, self._host, self._notes = sides, batch_size, host, notes
+
+    def begin(self, order: Sequence[int]) -> None:
+        """Do nothing: each run is a process of its own."""
+
+    def fps(self, side: int) -> float:
+        """Run the program once."""
+        return self._sides[side].fps(self._batch_size)
+
+    def conditions(self) -> Conditions:
+        """Return what the runs sensed."""
+        benches = dict.fromkeys(self._sides)
+        sensed = {name: [each for bench in benches for each in bench.sensed[name]] for name in SENSORS}
+        notes = [*self._notes, *(note for bench in benches for note in bench.notes)]
+        return Conditions(
+            temperature_c=_over(sensed["temperature"]),
+            power_w=_over(sensed["power"]),
+            versions=self._host.versions,
+            notes=tuple(dict.fromkeys([*notes, "throttling: not available (hailortcli does not say it)"])),
+        )
 
 
 def raw_frames(frames: Path, hef: Hef, folder: Path) -> Path:

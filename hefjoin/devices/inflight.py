@@ -12,7 +12,7 @@ from __future__ import annotations
 import functools
 import queue
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Self
 
@@ -105,6 +105,19 @@ class Pipeline:
             on_round()
         return found
 
+    def batches(self) -> Iterator[float]:
+        """Keep the queue full; yield when each batch was done, on the performance counter."""
+        completions = self._keep_full()
+        while True:
+            for _ in range(self.batch_size // self.call_frames):
+                when = next(completions)
+            yield when
+
+    def drain(self) -> None:
+        """Wait for what is under way."""
+        while self._in_flight:
+            self._wait()
+
     def latencies_s(self, seconds: float) -> list[float]:
         """Return the host round trip of one batch after the other, seconds; at least `LEAST_LATENCIES`."""
         self._one_batch()
@@ -144,8 +157,7 @@ class Pipeline:
         """Wait for what is under way; after an error the model's own end aborts it."""
         if kind is not None:
             return
-        while self._in_flight:
-            self._wait()
+        self.drain()
         if self._last_job is not None:
             self._last_job.wait(self._milliseconds)
 
@@ -203,3 +215,26 @@ class Pipeline:
         if error is not None:
             raise error
         return slot, when
+
+
+def round_fps(pipelines: Sequence[Pipeline], seconds: float) -> float:
+    """Return frames per second of one round in which every frame goes through all pipelines, their queues kept full.
+
+    The round lasts from one batch that is through to another, after the queues have gone round; they are empty before
+    and after.
+
+    Args:
+        pipelines: Of one batch size, on one VDevice; who has the chip when is its scheduler's matter.
+        seconds: How long, at least.
+    """
+    size = pipelines[0].batch_size
+    through: Iterator[float] = (max(times) for times in zip(*(each.batches() for each in pipelines), strict=True))
+    for _ in range(WARM_UP_QUEUES * -(-max(each.frames_in_flight for each in pipelines) // size)):
+        start = next(through)
+    end, frames = start, 0
+    while end - start < seconds:
+        end = next(through)
+        frames += size
+    for each in pipelines:
+        each.drain()
+    return frames / (end - start)

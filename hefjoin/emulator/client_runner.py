@@ -336,7 +336,7 @@ class ClientRunner:
         self._report(script)
         start = time.monotonic()
         say("Starting Hailo allocation and compilation flow (emulated: the number of contexts is a forecast)")
-        fit = compiling.forecast(self._hn, self.hw_arch)
+        fit = compiling.forecast(self._hn, self.hw_arch, self._script)
         say("Trying to compile the network in a single context")
         if script.single_context:
             compiling.refuse_unless_it_fits(fit)

@@ -18,20 +18,22 @@ from hefjoin.emulator import exceptions, hn
 from hefjoin.emulator.graph import Graph, remove_unused
 from hefjoin.emulator.host import HostStep, Logits, with_host_side
 from hefjoin.emulator.quantize import Encoding
+from hefjoin.forecast.count import count
 from hefjoin.forecast.fit import Fit, forecast_fit
+from hefjoin.forecast.limits import limits_of
 from hefjoin.formats import hef, hef_emulated
 from hefjoin.formats import hef_messages as messages
-from hefjoin.formats.har_layers import HarLayer, fused_additions
+from hefjoin.formats.har_layers import HarLayer
+from hefjoin.formats.model_script import Script
 
 GRAPH_RESOURCE = "emulator.onnx"
 FORECAST_RESOURCE = "forecast.json"
 
 
-def forecast(view: hn.Hn, hw_arch: str) -> Fit:
-    """Return the fit forecast of a network from its HN."""
-    layers = [HarLayer.model_validate({**layer, "name": name}) for name, layer in hn.computing_layers(view).items()]
-    parameters = sum(layer.parameters for layer in layers)
-    return forecast_fit(hw_arch, len(layers) - len(fused_additions(layers)), parameters)
+def forecast(view: hn.Hn, hw_arch: str, script: Script) -> Fit:
+    """Return the fit forecast of a network from its HN, for what the script lets it take of the chip."""
+    layers = [HarLayer.model_validate({**layer, "name": name}) for name, layer in view["layers"].items()]
+    return forecast_fit(hw_arch, len(count(layers)), sum(layer.parameters for layer in layers), limits_of(script))
 
 
 def refuse_unless_it_fits(fit: Fit) -> None:

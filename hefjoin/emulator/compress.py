@@ -15,9 +15,10 @@ import numpy as np
 import onnx
 
 from hefjoin.emulator.graph import Graph
-from hefjoin.emulator.layers import WEIGHTED_OPS, find_layers
+from hefjoin.emulator.layers import find_layers
 from hefjoin.emulator.observe import Observation, Wish, Wishes
 from hefjoin.emulator.quantize import feature_axis, quantize_kernel, quantized_tensors
+from hefjoin.formats.onnx_operators import WEIGHTED_OPS
 
 BITS = 4
 

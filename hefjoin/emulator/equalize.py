@@ -27,8 +27,9 @@ import onnx
 from onnx import helper, numpy_helper
 
 from hefjoin.emulator.graph import Array, Graph, attributes
-from hefjoin.emulator.layers import EQUALIZATION, VIEWS, Layer, find_layers
+from hefjoin.emulator.layers import EQUALIZATION, Layer, find_layers
 from hefjoin.emulator.observe import Observation, Wish, Wishes
+from hefjoin.formats.onnx_operators import VIEWS
 
 Factors = dict[str, Array]
 """What each channel of a tensor is divided by: float32, shape (channels,)."""

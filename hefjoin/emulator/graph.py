@@ -17,6 +17,7 @@ import onnx
 from onnx import numpy_helper
 
 from hefjoin.emulator.weights import Weights
+from hefjoin.formats.onnx_layout import CHANNELS_FIRST, CHANNELS_LAST, is_channels_last
 
 Array = npt.NDArray[Any]
 
@@ -155,15 +156,11 @@ _CONSTANT_TYPES = {
 }
 
 
-CHANNELS_FIRST, CHANNELS_LAST = (0, 3, 1, 2), (0, 2, 3, 1)
-"""The orders of a Transpose that brings an image there."""
-
-
 def channels_first(model: onnx.ModelProto) -> None:
     """Give every image input the order NCHW, in place, and turn it round for those that read it as NHWC."""
     graph = Graph(model)
     for info in reversed(model.graph.input):
-        if not _is_channels_last(graph, info):
+        if not is_channels_last(info, graph.consumers.get(info.name, ())):
             continue
         turned = f"{info.name}/channels_last"
         for reader in graph.consumers.get(info.name, ()):
@@ -177,21 +174,6 @@ def channels_first(model: onnx.ModelProto) -> None:
         dims = info.type.tensor_type.shape.dim
         for axis, source in enumerate(CHANNELS_FIRST):
             dims[axis].CopyFrom(last.type.tensor_type.shape.dim[source])
-
-
-def _is_channels_last(graph: Graph, info: onnx.ValueInfoProto) -> bool:
-    """Tell the layout of an input: by what the file declares, by the Transposes that read it, else by its shape."""
-    dims = info.type.tensor_type.shape.dim
-    if len(dims) != 4:
-        return False
-    if declared := [axis for axis, dim in enumerate(dims) if dim.denotation == "DATA_CHANNEL"]:
-        return declared == [3]
-    readers = graph.consumers.get(info.name, ())
-    orders = {tuple(attributes(node).get("perm", ())) for node in readers if node.op_type == "Transpose"}
-    if orders and all(node.op_type == "Transpose" for node in readers):
-        return orders == {CHANNELS_FIRST}
-    few = (1, 3, 4)
-    return dims[3].dim_value in few and dims[1].dim_value not in few
 
 
 def remove_unused(model: onnx.ModelProto) -> None:

@@ -28,45 +28,8 @@ from dataclasses import dataclass
 import onnx
 
 from hefjoin.emulator.graph import Graph, attributes
+from hefjoin.formats.onnx_operators import AFFINE, BINARY, MAIN, UNARY, VIEWS, has_layer
 
-VIEWS = frozenset({"Identity", "Dropout", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Cast"})
-AFFINE = frozenset({"BatchNormalization", "Mul", "Add", "Sub", "Div"})
-UNARY = frozenset(
-    {
-        "Relu", "LeakyRelu", "PRelu", "Elu", "Selu", "Celu", "Sigmoid", "HardSigmoid", "Tanh", "Clip", "HardSwish",
-        "Softplus", "Softsign", "Mish", "Gelu", "Erf", "Exp", "Log", "Sqrt", "Abs", "Neg", "Pow", "Reciprocal",
-    }
-)  # fmt: skip
-BINARY = frozenset({"Add", "Sub", "Mul", "Div", "Min", "Max"})
-MAIN: Mapping[str, str] = {
-    "Conv": "conv",
-    "ConvTranspose": "deconv",
-    "Gemm": "dense",
-    "MatMul": "dense",
-    "MaxPool": "maxpool",
-    "AveragePool": "avgpool",
-    "GlobalAveragePool": "avgpool",
-    "GlobalMaxPool": "maxpool",
-    "ReduceMean": "reduce_mean",
-    "ReduceMax": "reduce_max",
-    "ReduceSum": "reduce_sum",
-    "Concat": "concat",
-    "Split": "feature_splitter",
-    "Slice": "slice",
-    "Resize": "resize",
-    "Softmax": "softmax",
-    "DepthToSpace": "depth_to_space",
-    "SpaceToDepth": "space_to_depth",
-    "Pad": "external_pad",
-    "Add": "ew_add",
-    "Sub": "ew_sub",
-    "Mul": "ew_mult",
-    "Div": "ew_div",
-    "Min": "ew_min",
-    "Max": "ew_max",
-}
-SUPPORTED = frozenset(MAIN) | VIEWS | AFFINE | UNARY
-WEIGHTED_OPS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 WEIGHTED = frozenset({"conv", "dw", "deconv", "dense"})
 """Layer types with a kernel; they take affine steps and an activation with them."""
 ACTIVATED = WEIGHTED | {
@@ -99,15 +62,12 @@ class Layer:
 
 def unsupported(model: onnx.ModelProto) -> list[tuple[str, str]]:
     """Return (operator, node) for every node that no layer can stand for."""
-    found = []
     graph = Graph(model)
-    for node in graph.nodes:
-        known = node.op_type in SUPPORTED and node.domain in ("", "ai.onnx")
-        weightless = node.op_type in WEIGHTED_OPS and not all(map(graph.is_constant, filter(None, node.input[1:])))
-        to_integers = node.op_type == "Cast" and attributes(node)["to"] != onnx.TensorProto.FLOAT
-        if not known or weightless or to_integers:
-            found.append((node.op_type if not node.domain else f"{node.domain}.{node.op_type}", node.name))
-    return found
+    return [
+        (node.op_type if not node.domain else f"{node.domain}.{node.op_type}", node.name)
+        for node in graph.nodes
+        if not has_layer(node, graph.is_constant)
+    ]
 
 
 def find_layers(model: onnx.ModelProto) -> list[Layer]:

@@ -26,7 +26,8 @@ from onnx import helper, numpy_helper
 
 from hefjoin.emulator.calibrate import Ranges
 from hefjoin.emulator.graph import Array, Graph, attributes, remove_unused
-from hefjoin.emulator.layers import VIEWS, WEIGHTED, WEIGHTED_OPS, Layer, find_layers
+from hefjoin.emulator.layers import WEIGHTED, Layer, find_layers
+from hefjoin.formats.onnx_operators import VIEWS, WEIGHTED_OPS
 
 MOVES_ONLY = frozenset(
     {"maxpool", "format_conversion", "slice", "feature_splitter", "depth_to_space", "space_to_depth"}

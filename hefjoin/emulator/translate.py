@@ -31,6 +31,9 @@ from hefjoin.emulator.layer_names import give_names
 from hefjoin.emulator.layers import Layer, find_layers, unsupported
 from hefjoin.emulator.weights import Weight, Weights, converted, take_outside
 from hefjoin.formats import onnx_file
+from hefjoin.formats.onnx_head import SETTLED_OPSET
+from hefjoin.formats.onnx_operators import STANDARD_DOMAINS, contradiction
+from hefjoin.sessions import open_session
 
 OPSET = 13
 """Least opset of a translated graph: QuantizeLinear has no channel axis before."""
@@ -73,6 +76,7 @@ def translate(
             that the chip does not; start nodes leave a part of the graph without its input.
     """
     model, weights = _loaded(path)
+    _refuse_unknown_opset(model)
     names = {node.name for node in model.graph.node}
     if start_nodes or end_nodes:
         model = _cut(model, start_nodes, end_nodes)
@@ -89,6 +93,7 @@ def translate(
         model = shape_inference.infer_shapes(model, strict_mode=True, data_prop=True)
     except shape_inference.InferenceError as error:
         raise exceptions.UnsupportedModelError(f"the shapes in {path.name} contradict each other: {error}") from error
+    _refuse_contradictions(model, path.name)
     return _named_after_layers(model, scope, weights)
 
 
@@ -254,18 +259,50 @@ def _refuse_odd_outputs(model: onnx.ModelProto) -> None:
         raise exceptions.UnsupportedModelError("\n".join(problems))
 
 
+def _refuse_unknown_opset(model: onnx.ModelProto) -> None:
+    """Refuse operator sets that ONNX Runtime does not know, by asking it for the least of graphs."""
+    version = max((item.version for item in model.opset_import if item.domain in STANDARD_DOMAINS), default=0)
+    if version <= SETTLED_OPSET:
+        return
+    given, same = (helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1]) for name in ("given", "same"))
+    graph = helper.make_graph([helper.make_node("Identity", ["given"], ["same"])], "least", [given], [same])
+    least = helper.make_model(graph, opset_imports=[helper.make_opsetid("", version)], ir_version=8)
+    try:
+        open_session(least.SerializeToString(), threads=1)
+    except Exception as error:
+        raise exceptions.UnsupportedModelError(
+            f"opset {version} is newer than what ONNX Runtime knows; export the model with an older one, such as "
+            f"{SETTLED_OPSET}"
+        ) from error
+
+
+def _refuse_contradictions(model: onnx.ModelProto, name: str) -> None:
+    graph = Graph(model)
+    found = [text for node in graph.nodes if (text := contradiction(node, lambda item: graph.shapes.get(item, ())))]
+    if found:
+        raise exceptions.UnsupportedModelError(
+            f"the shapes in {name} contradict each other: {'; '.join(found[:5])}; is the size right?"
+        )
+
+
 def _free_batch(model: onnx.ModelProto) -> None:
     """Open the batch dimension, in place, where nothing in the graph holds it to one."""
     graph = Graph(model)
     freed: dict[str, np.ndarray] = {}
+    batch = max((graph.shapes[info.name][0] for info in model.graph.input), default=1)
     for node in graph.nodes:
         if node.op_type == "Reshape":
-            target = _free_reshape(graph, node)
+            target = _free_reshape(graph, node, batch)
         elif node.op_type == "Resize" and len(node.input) > 3:
             target = _free_resize(graph, node)
         else:
             continue
         if target is None:
+            if batch != 1:
+                raise exceptions.UnsupportedModelError(
+                    f"the file takes {batch} frames at once and {node.op_type} {node.name} holds it to that; export "
+                    "the model with a batch of 1"
+                )
             return
         freed[node.name] = target
     for node in graph.nodes:
@@ -283,12 +320,12 @@ def _free_batch(model: onnx.ModelProto) -> None:
         output.type.tensor_type.ClearField("shape")
 
 
-def _free_reshape(graph: Graph, node: onnx.NodeProto) -> np.ndarray | None:
+def _free_reshape(graph: Graph, node: onnx.NodeProto, batch: int) -> np.ndarray | None:
     before, after = (graph.shapes.get(name, ()) for name in (node.input[0], node.output[0]))
-    if not graph.is_constant(node.input[1]) or before[:1] != (1,) or after[:1] != (1,):
+    if not graph.is_constant(node.input[1]) or before[:1] != (batch,) or after[:1] != (batch,):
         return None
     target = graph.constant(node.input[1]).copy()
-    if target[0] == 1:
+    if target[0] == batch:
         target[0] = -1 if -1 not in target else 0
     return target
 

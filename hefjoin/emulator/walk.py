@@ -16,8 +16,9 @@ import onnx
 from onnx import helper, numpy_helper
 
 from hefjoin.emulator.graph import Array, Graph, attributes
-from hefjoin.emulator.layers import WEIGHTED_OPS, Layer, find_layers
+from hefjoin.emulator.layers import Layer, find_layers
 from hefjoin.emulator.quantize import Encoding, feature_axis, quantize
+from hefjoin.formats.onnx_operators import WEIGHTED_OPS
 from hefjoin.sessions import open_session
 
 FRAMES = 64

@@ -6,19 +6,23 @@ The rule this module keeps: a forecast says how sure it is, and on what. It is n
 from __future__ import annotations
 
 import math
-import tomllib
 from collections.abc import Container, Mapping
-from functools import cache
-from importlib.resources import files
-from typing import Any, Literal
+from typing import Literal
 
 from hefjoin.artifacts import Record
+from hefjoin.forecast.chip import chip_facts, fitted
+from hefjoin.forecast.limits import PERFORMANCE, Limits
 
 Verdict = Literal["fits", "uncertain", "does not fit"]
+CLIP = 2.0
+"""Twice the chip is as hopeless as ten times."""
 
 
 class Fit(Record):
-    """What a network takes of the chip, and whether that is one context's worth."""
+    """What a network takes of the chip, and whether that is one context's worth.
+
+    The limits: layer controllers, and parameters at 8 bits.
+    """
 
     source: Literal["forecast"] = "forecast"
     hw_arch: str
@@ -28,10 +32,12 @@ class Fit(Record):
     parameter_limit: int
     probability_of_more_contexts: float
     """0–1."""
+    mode: str = PERFORMANCE.mode
+    """How much of the chip the compile may take, in a word; the limits are what that leaves."""
 
     @property
     def controller_utilisation(self) -> float:
-        """Layers over layer controllers; above 1 is more than the chip has."""
+        """Layers over layer controllers; above 1 is more than the compile may take."""
         return self.layers / self.layer_limit
 
     @property
@@ -46,8 +52,8 @@ class Fit(Record):
 
     @property
     def verdict(self) -> Verdict:
-        """`uncertain` where the rule is right in 70 % of the cases only."""
-        rule = chip_facts()["fit"]
+        """`uncertain` where the rule is often wrong."""
+        rule = chip_facts()["verdict"]
         if self.probability_of_more_contexts < rule["sure_below"]:
             return "fits"
         return "does not fit" if self.probability_of_more_contexts > rule["sure_above"] else "uncertain"
@@ -65,31 +71,54 @@ class Fit(Record):
         return max(2, math.ceil(max(self.controller_utilisation, self.weight_utilisation)))
 
 
-def forecast_fit(hw_arch: str, layers: int, parameters: int) -> Fit:
+def forecast_fit(hw_arch: str, layers: int, parameters: int, limits: Limits = PERFORMANCE) -> Fit:
     """Forecast whether a network fits one context of a chip.
 
     Args:
         hw_arch: `hailo8` or `hailo8l`.
         layers: Layers after fusion, of all joined networks together.
         parameters: Weights and biases, of all joined networks together.
+        limits: How much of the chip the compile may take; the rule was fitted on compiles in performance mode.
 
-    >>> round(forecast_fit("hailo8", 46, 23_369_424).probability_of_more_contexts, 3)
-    0.055
+    >>> round(forecast_fit("hailo8", 46, 23_369_424).probability_of_more_contexts, 2)
+    0.08
     """
-    chip, rule = chip_facts()["chips"][hw_arch], chip_facts()["fit"]
-    logit = (
-        rule["intercept"]
-        + rule["controllers"] * min(layers / chip["layer_controllers"], rule["clip"])
-        + rule["weights"] * min(parameters / chip["weight_parameters"], rule["clip"])
-    )
+    layer_limit, parameter_limit = _limits(hw_arch, limits)
     return Fit(
         hw_arch=hw_arch,
         layers=layers,
         parameters=parameters,
-        layer_limit=int(chip["layer_controllers"]),
-        parameter_limit=int(chip["weight_parameters"]),
-        probability_of_more_contexts=1 / (1 + math.exp(-logit)),
+        layer_limit=layer_limit,
+        parameter_limit=parameter_limit,
+        probability_of_more_contexts=probability(hw_arch, layers / layer_limit, parameters / parameter_limit),
+        mode=limits.mode,
     )
+
+
+def probability(hw_arch: str, controllers: float, weights: float, rule: Mapping[str, float] | None = None) -> float:
+    """Return the probability that a network takes more than one context, 0–1.
+
+    Args:
+        hw_arch: The chip.
+        controllers: Layers over the layer controllers that there are for them.
+        weights: Parameters over those that there is memory for.
+        rule: Intercept and slopes, where others than the fitted ones are tried.
+    """
+    rule = rule or fitted()["fit"][hw_arch]
+    logit = rule["intercept"] + rule["controllers"] * min(controllers, CLIP) + rule["weights"] * min(weights, CLIP)
+    found = 1 / (1 + math.exp(-logit))
+    return max(found, chip_facts()["verdict"]["beyond_weights"]) if weights > 1 else found
+
+
+def _limits(hw_arch: str, limits: Limits) -> tuple[int, int]:
+    """Return how many layers and parameters a compile has room for, at least one of each.
+
+    What a chip is known to hold of weights it holds at the default share of the memory already.
+    """
+    chip = chip_facts()["chips"][hw_arch]
+    controllers = min(limits.control, 1.0) * chip["layer_controllers"]
+    weights = min(limits.memory / chip_facts()["modes"]["default_share"], 1.0) * chip["weight_parameters"]
+    return max(int(controllers), 1), max(int(weights), 1)
 
 
 def counted_parameters(parameters: Mapping[str, int], raised: Container[str]) -> int:
@@ -104,9 +133,3 @@ def counted_parameters(parameters: Mapping[str, int], raised: Container[str]) ->
     """
     factor = float(chip_facts()["precision"]["raised"]["weights"])
     return round(sum(count * (factor if layer in raised else 1.0) for layer, count in parameters.items()))
-
-
-@cache
-def chip_facts() -> dict[str, Any]:
-    """Return the table of chip facts, `hailo8.toml`."""
-    return tomllib.loads(files("hefjoin.forecast").joinpath("hailo8.toml").read_text(encoding="utf-8"))

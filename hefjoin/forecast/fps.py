@@ -1,56 +1,79 @@
-"""How fast a network may be: log-linear in work, weights, pixels and layers, and never faster than the host link.
+"""How fast a network may be: by the sketch of the chip in one context (`allocate`), by formulas in several.
 
-Fitted on the Model Zoo's networks, apart for those of one context and of several; the range held for 90 % of them.
-It answers "about 200, not 50 or 1000" and is no promise.
+They look at work, weights, pixels and layers, fitted apart for networks of one context (where nothing is known of their
+layers one by one) and of several, at batch 1 and 8. The rule: a forecast is a range, the one that
+held for 90 % of the networks that it was not fitted on; it answers "about 200, not 50 or 1000" and is no promise.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import Literal, NamedTuple
 
-from hefjoin.forecast.fit import chip_facts
+from hefjoin.forecast.chip import fitted
+
+Kind = Literal["single", "multi", "multi8"]
+"""One context, several, several at batch 8; one context is as fast at either batch."""
 
 
-def outside_fit(hw_arch: str, gops: float) -> str:
-    """Return why there is no forecast for a network, or nothing where there is one."""
-    facts = chip_facts()["fps"]
-    if hw_arch != facts["hw_arch"]:
-        return f"no rule is known for {hw_arch}"
+LOG_LINEAR = ("intercept", "gops", "parameters", "pixels", "layers")
+TIMES = ("seconds_a_million", "seconds_a_layer", "seconds_a_gop")
+"""The coefficients of either formula, in the order of what they multiply."""
+
+
+class Features(NamedTuple):
+    """What the formula looks at."""
+
+    gops: float
+    """10⁹ operations per frame, a multiply-accumulate counted as two."""
+    parameters: int
+    """Weights and biases."""
+    pixels: int
+    """Height × width of the input."""
+    layers: int
+    """Layers after fusion."""
+
+    def logarithms(self) -> tuple[float, ...]:
+        """Return (1, ln GOP, ln millions, ln pixels, ln layers)."""
+        return (
+            1.0,
+            math.log(max(self.gops, 1e-3)),
+            math.log(max(self.parameters, 1000) / 1e6),
+            math.log(self.pixels),
+            math.log(max(self.layers, 1)),
+        )
+
+    def amounts(self) -> tuple[float, ...]:
+        """Return (millions of parameters, layers, GOP)."""
+        return self.parameters / 1e6, float(self.layers), self.gops
+
+
+def outside_fit(gops: float) -> str:
+    """Return why there is no forecast of the speed of a network, or nothing where there is one."""
+    facts = fitted()["fps"]
     if not facts["least_gops"] <= gops <= facts["most_gops"]:
         known = f"{facts['least_gops']:g}–{facts['most_gops']:g} GOP"
         return f"{gops:.2g} GOP per frame is outside the networks that the rule was fitted on ({known})"
     return ""
 
 
-def forecast_fps(
-    gops: float, parameters: int, pixels: int, layers: int, *, input_bytes: int, fits_one_context: bool
-) -> tuple[float, float, float]:
-    """Return (low, middle, high) frames per second at batch 1.
+def by_formula(hw_arch: str, kind: Kind, features: Features, rule: Mapping[str, float] | None = None) -> float:
+    """Return frames per second by the formulas.
+
+    Of several contexts it is the geometric mean of the log-linear one and of a sum of times: to bring in the weights,
+    to set up the layers, and to do the work.
 
     Args:
-        gops: 10⁹ operations per frame, a multiply-accumulate counted as two.
-        parameters: Weights and biases.
-        pixels: Height × width of the input.
-        layers: Layers after fusion.
-        input_bytes: Bytes of one frame on the host link.
-        fits_one_context: Which of the two fits applies.
-
-    >>> [round(fps) for fps in forecast_fps(
-    ...     7.28, 23_369_424, 224 * 224, 46, input_bytes=224 * 224 * 3, fits_one_context=True)]
-    [626, 1502, 3604]
+        hw_arch: The chip.
+        kind: Which fit applies.
+        features: Of the network.
+        rule: Coefficients, where others than the fitted ones are tried.
     """
-    facts = chip_facts()["fps"]
-    rule = facts["single" if fits_one_context else "multi"]
-    middle = math.exp(
-        rule["intercept"]
-        + rule["gops"] * math.log(max(gops, 1e-3))
-        + rule["parameters"] * math.log(max(parameters, 1000) / 1e6)
-        + rule["pixels"] * math.log(pixels)
-        + rule["layers"] * math.log(max(layers, 1))
-    )
-    link = facts["link_bytes_per_second"] / input_bytes
-    return (
-        min(middle / rule["range"], link),
-        min(middle, link),
-        min(middle * rule["range"], link),
-    )
+    rule = rule or fitted()["fps"][hw_arch][kind]
+    factors = (rule[name] for name in LOG_LINEAR)
+    found = math.exp(sum(map(lambda factor, value: factor * value, factors, features.logarithms())))
+    if kind == "single":
+        return found
+    seconds = sum(map(lambda factor, value: factor * value, (rule[name] for name in TIMES), features.amounts()))
+    return math.sqrt(found / seconds)

@@ -7,7 +7,6 @@ The one rule: a layer that has inputs, outputs or work to be counted has the sha
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, FailFast, Field
@@ -81,25 +80,3 @@ class HarLayer(BaseModel):
         # (height, width, inputs, outputs); a depthwise kernel's outputs are its inputs times a multiplier.
         features: int = kernel[-2] * kernel[-1] if self.type == "dw" and len(kernel) > 1 else kernel[-1]
         return math.prod(kernel) + features
-
-
-def fused_additions(layers: Iterable[HarLayer]) -> frozenset[str]:
-    """Return the residual additions that take no place on the chip.
-
-    The compiler fuses an `ew_add` into a convolution that feeds nothing else and has no activation (its command is
-    `pre_quantization_optimization(ew_add_fusing, …)`). The exact conditions are not public; with these a ResNet-18
-    comes to 23 layers, which is what the forecast was fitted on.
-    """
-    by_name = {layer.name: layer for layer in layers}
-
-    def is_host(layer: HarLayer) -> bool:
-        is_linear = layer.params.get("activation", "linear") == "linear"
-        return layer.type in ("conv", "dw") and is_linear and len(layer.outputs) == 1
-
-    return frozenset(
-        layer.name
-        for layer in by_name.values()
-        if layer.type == "ew_add"
-        and len(set(layer.input_shapes)) == 1
-        and any(is_host(by_name[name]) for name in layer.inputs if name in by_name)
-    )

@@ -7,6 +7,7 @@ rule: a file lies below the model's folder, whatever the model says, and none is
 from __future__ import annotations
 
 import math
+import mmap
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, NamedTuple
@@ -50,6 +51,15 @@ def files(model: onnx.ModelProto) -> list[str]:
         ValueError: A tensor's place cannot be; the text says why.
     """
     return list(dict.fromkeys(place(tensor).location for tensor in tensors(model)))
+
+
+def may_name_files(path: Path) -> bool:
+    """Return whether a model may keep weights outside, without parsing it: the key of every place is in its bytes."""
+    with path.open("rb") as stream:
+        if not path.stat().st_size:
+            return False
+        with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            return content.find(b"location") >= 0
 
 
 def place(tensor: onnx.TensorProto) -> Place:

@@ -15,6 +15,9 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 EXAMPLES = 3
 WIDEST = 320
+MOST_BYTES = 30_000
+"""Of a picture, unless the least of these is not enough."""
+QUALITIES = (78, 60, 45, 30)
 SEEN = 0.5
 """From this share of its range on, a map is taken to have found something."""
 
@@ -66,9 +69,9 @@ def overlay(frame: Array, values: Array, reference: MapOutput) -> str:
     return _data_address(Image.fromarray(np.uint8((1 - weight) * faded + weight * color)))
 
 
-def photograph(frame: Array) -> str:
-    """Return a frame as a data address."""
-    return _data_address(_picture(frame))
+def photograph(frame: Array, widest: int = WIDEST) -> str:
+    """Return a frame as a data address, no larger than `widest` pixels either way."""
+    return _data_address(_picture(frame, widest))
 
 
 def _shares(values: Array, reference: MapOutput) -> Array:
@@ -76,15 +79,18 @@ def _shares(values: Array, reference: MapOutput) -> Array:
     return np.clip((values - low) / ((high - low) or 1.0), 0, 1)
 
 
-def _picture(frame: Array) -> Image.Image:
+def _picture(frame: Array, widest: int = WIDEST) -> Image.Image:
     pixels = np.clip(frame, 0, 255).astype(np.uint8)
     channels = pixels.shape[2]
     picture = Image.fromarray(pixels[..., :3] if channels >= 3 else np.repeat(pixels[..., :1], 3, axis=2))
-    picture.thumbnail((WIDEST, WIDEST))
+    picture.thumbnail((widest, widest))
     return picture
 
 
 def _data_address(picture: Image.Image) -> str:
-    stream = io.BytesIO()
-    picture.save(stream, "JPEG", quality=78)
+    for quality in QUALITIES:
+        stream = io.BytesIO()
+        picture.save(stream, "JPEG", quality=quality)
+        if stream.tell() <= MOST_BYTES:
+            break
     return f"data:image/jpeg;base64,{base64.b64encode(stream.getvalue()).decode()}"

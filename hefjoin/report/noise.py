@@ -15,6 +15,7 @@ from hefjoin.manifest import Manifest
 from hefjoin.report import plots, words
 from hefjoin.results.quantized import LayerNoise, Mend, Repair
 
+MOST_OUTPUTS = 6
 SPAN_DB = 50.0
 """That an axis shows at most."""
 
@@ -38,7 +39,7 @@ class RoundRow:
 
     raised: tuple[str, ...]
     snr: tuple[str, ...]
-    """By output, in dB."""
+    """Of the outputs shown, in dB."""
     cost: tuple[str, str, str]
     """Share of the weight memory, of the controllers, and the probability of more than one context."""
 
@@ -78,11 +79,17 @@ def _limits(layers: Iterable[LayerNoise]) -> tuple[float, float]:
     return low, min(10 * (max(values, default=0.0) // 10 + 1), low + SPAN_DB)
 
 
+def repair_outputs(repair: Repair) -> list[str]:
+    """Return the outputs whose SNR is shown round by round: of more than `MOST_OUTPUTS` those noisiest at first."""
+    noisiest = sorted(repair.snr_db, key=lambda layer: repair.snr_db[layer])[:MOST_OUTPUTS]
+    return [layer for layer in repair.snr_db if layer in noisiest]
+
+
 def repair_rows(repair: Repair) -> list[RoundRow]:
     """Return one row for the network as it was, and one after each round."""
     states = [((), repair.snr_db, repair.fit), *((each.raised, each.snr_db, each.fit) for each in repair.rounds)]
     return [
-        RoundRow(raised, tuple(figure_text(snr_db[layer], 1) for layer in repair.snr_db), _cost(fit))
+        RoundRow(raised, tuple(figure_text(snr_db[layer], 1) for layer in repair_outputs(repair)), _cost(fit))
         for raised, snr_db, fit in states
     ]
 

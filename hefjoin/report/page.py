@@ -17,10 +17,11 @@ from jinja2 import Template
 from markupsafe import Markup
 
 from hefjoin.artifacts import Ref
-from hefjoin.forecast.fit import Fit
 from hefjoin.manifest import Manifest, StageRun
-from hefjoin.report import graph, maps, noise, plots, summary, words
+from hefjoin.report import bars, compared, duet, foretold, graph, maps, noise, plots, summary, words
 from hefjoin.report.template import page_environment
+from hefjoin.results.checked import Forecast
+from hefjoin.results.covered import Covered
 from hefjoin.results.measured import BatchMeasurement, Measured
 from hefjoin.results.quantized import OutputAccuracy
 from hefjoin.scores import ModelScores
@@ -39,36 +40,6 @@ TIMINGS = (
     ("hw_latency_ms", "Latency of the chip alone", "ms"),
 )
 """Columns of the table of timings, shown where they were measured."""
-
-
-@dataclass(frozen=True)
-class Bar:
-    """A share of a limit, as a bar."""
-
-    label: str
-    color: str
-    width_percent: float
-    text: str
-
-
-@dataclass(frozen=True)
-class Resource:
-    """What the networks take of one resource of the chip."""
-
-    name: str
-    limit: str
-    limit_percent: float
-    """Where the limit stands on the bars' scale."""
-    bars: tuple[Bar, ...]
-
-
-@dataclass(frozen=True)
-class ContextUse:
-    """What one context takes of the chip."""
-
-    title: str
-    bars: tuple[Bar, ...]
-    clusters: str
 
 
 @dataclass(frozen=True)
@@ -126,12 +97,16 @@ def render_page(manifest: Manifest, outputs: Path, frames: Path) -> str:
         gates=[(gate, words.gate_found_text(manifest, gate)) for gate in manifest.gates],
         quality_source=manifest.quality_source,
         graph=graph.draw_graph(manifest.joined, colors),
-        resources=_resources(manifest, colors),
+        resources=bars.resources(manifest.forecast, colors),
+        foretold=_foretold(manifest.forecast),
+        repair_outputs=noise.repair_outputs(manifest.repair) if manifest.repair else [],
         repair_rows=noise.repair_rows(manifest.repair) if manifest.repair else [],
         has_own_noise=any(each.own_snr_db is not None for each in manifest.quantized.layer_noise),
         coupled_rows=noise.coupled_rows(manifest),
         **_timings(manifest.measured),
-        utilization=_utilization(manifest),
+        history=_history(manifest),
+        utilization=bars.utilization(manifest),
+        **_covered(manifest.covered, colors),
         stages=_stage_bars(manifest.stages),
         scripts=_scripts(manifest),
         warnings=summary.warnings(manifest),
@@ -152,6 +127,7 @@ def _template() -> Template:
         "minus": words.minus,
         "moment": words.moment_text,
         "percent": words.percent,
+        "share": duet.share_text,
         "plural": words.plural,
         "cosine": partial(noise.figure_text, digits=5),
         "ratio": partial(noise.figure_text, digits=1),
@@ -163,6 +139,14 @@ def _template() -> Template:
         "agreement": words.agreement_text,
         "contexts": words.contexts_text,
         "overflow": words.overflow_text,
+    }
+    environment.filters |= {
+        "answered": partial(foretold.compared_text, is_answer=True),
+        "change": foretold.change_text,
+        "found": compared.found_text,
+        "foreseen": partial(foretold.compared_text, is_answer=False),
+        "trust": foretold.trust_text,
+        "verdict": compared.VERDICTS.__getitem__,
     }
     environment.globals |= {"fit_text": words.fit_text, "fps_forecast_text": words.fps_forecast_text}
     return environment.get_template("page.html.j2")
@@ -276,6 +260,17 @@ def _timings(measured: Measured) -> dict[str, Any]:
     }
 
 
+def _history(manifest: Manifest) -> str:
+    """Return the throughput of this build and of those before it; nothing of the first."""
+    measured, past = manifest.measured, manifest.earlier
+    if not past:
+        return ""
+    batch = min(measured.batches, key=lambda each: each.batch_size)
+    points = [(each.created_at, each.fps, measured.source) for each in past]
+    points.append((manifest.created_at, batch.fps, measured.source))
+    return plots.plot_history(points, f"throughput at batch {batch.batch_size}")
+
+
 def _timing(batch: BatchMeasurement, *, field: str, unit: str) -> str:
     value = getattr(batch, field)
     return "–" if value is None else f"{words.significant(value)}{words.THIN}{unit}"
@@ -299,52 +294,25 @@ def _sensors(measured: Measured) -> list[str]:
     return [*lines, *measured.notes]
 
 
-def _utilization(manifest: Manifest) -> list[ContextUse]:
-    return [
-        ContextUse(
-            title=use.context or "The one context",
-            bars=tuple(
-                Bar(name, plots.INK, 100 * share, words.percent(share))
-                for name, share in (
-                    ("Control", use.total.control),
-                    ("Compute", use.total.compute),
-                    ("Memory", use.total.memory),
-                )
-            ),
-            clusters=f", over {words.plural(len(use.clusters), 'cluster')}" if use.clusters else "",
-        )
-        for use in manifest.compiled.utilization
-    ]
+def _covered(covered: Covered | None, colors: Mapping[str, str]) -> dict[str, Any]:
+    """Return what is said in short of a calibration set that was looked at."""
+    if covered is None:
+        return {"covered": None}
+    return {
+        "covered": covered,
+        "cover_sentence": duet.sentence(covered),
+        "cover_advice": list(duet.advice(covered)),
+        "cover_curve": plots.plot_coverage(covered.curves, colors, covered.subset.loss, covered.source),
+    }
 
 
-def _resources(manifest: Manifest, colors: Mapping[str, str]) -> list[Resource]:
-    forecast = manifest.forecast
-    fits: list[tuple[str, str, Fit]] = [
-        *((model, colors[model], fit) for model, fit in forecast.models.items()),
-        ("joined", plots.INK, forecast.joined),
-    ]
-    limit = forecast.joined
-    return [
-        _resource(
-            "Layer controllers",
-            f"{limit.layer_limit:,}",
-            [(label, color, fit.controller_utilisation, f"{fit.layers:,}") for label, color, fit in fits],
-        ),
-        _resource(
-            "Weight memory at 8 bits",
-            f"{words.si(limit.parameter_limit)} parameters",
-            [(label, color, fit.weight_utilisation, words.si(fit.parameters)) for label, color, fit in fits],
-        ),
-    ]
-
-
-def _resource(name: str, limit: str, shares: Sequence[tuple[str, str, float, str]]) -> Resource:
-    scale = max(1.0, *(share for _, _, share, _ in shares))
-    bars = tuple(
-        Bar(label, color, 100 * share / scale, f"{amount} · {100 * share:.0f}{words.THIN}%")
-        for label, color, share, amount in shares
-    )
-    return Resource(name, limit, 100 / scale, bars)
+def _foretold(forecast: Forecast) -> list[tuple[str, str]]:
+    """Return (question, answer with its source) of all that a forecast says beside its bars."""
+    found = [(f"One context {kind}", answer) for kind, answer in foretold.answers(forecast)]
+    found += [(label, foretold.rate_forecast_text(fps)) for label, fps in foretold.rates(forecast)]
+    if forecast.latency is not None:
+        found.append(("Latency", foretold.latency_text(forecast.latency)))
+    return found
 
 
 def _stage_bars(stages: Sequence[StageRun]) -> list[StageBar]:

@@ -21,6 +21,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 from hefjoin.report import words
+from hefjoin.results.covered import Curve
 from hefjoin.results.measured import BatchMeasurement
 from hefjoin.results.quantized import LayerNoise, OutputAccuracy
 
@@ -40,6 +41,8 @@ INK, FAINT, GRID = "#1d2733", "#5b6875", "#dfe4ea"
 OWN_NOISE = "#c3ccd6"
 WORST_MARKS = ("v", "s", "D", "^", "P")
 MOST_BARS = 24
+MOST_LAYERS = 120
+"""Of a plot with a bar and a dot for each layer; of more, the bars are one area and the line has no dots."""
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "text.parse_math": False,
@@ -93,14 +96,18 @@ def plot_layer_noise(
         if own:
             places, ends = zip(*own, strict=True)
             depths = [max(limits[1] - end, 0.0) for end in ends]
-            axes.bar(places, depths, bottom=ends, width=0.7, color=OWN_NOISE, label="own noise: the bar's lower end")
+            style: dict[str, Any] = {"color": OWN_NOISE, "label": "own noise: the bar's lower end"}
+            if len(noise) > MOST_LAYERS:
+                axes.fill_between(places, ends, np.add(ends, depths), step="mid", linewidth=0, rasterized=True, **style)
+            else:
+                axes.bar(places, depths, bottom=ends, width=0.7, **style)
         snr_db = [each.snr_db for each in noise]
         axes.plot(
             range(1, len(noise) + 1),
             snr_db,
             color=color,
             linewidth=1.4,
-            marker="o",
+            marker="o" if len(noise) <= MOST_LAYERS else "",
             markersize=2.6,
             label="accumulated",
         )
@@ -174,6 +181,31 @@ def plot_history(points: Sequence[tuple[str, float, str]], what: str) -> Markup:
         )
         if len(sources) > 1:
             axes.legend(**BELOW, ncols=len(sources))
+    return page[0]
+
+
+def plot_coverage(curves: Sequence[Curve], colors: Mapping[str, str], loss: float, source: str) -> Markup:
+    """Return coverage against the number of frames, one line for each way to choose them, and what is wanted.
+
+    Args:
+        curves: Those of no model are of all models: the least covered one counts.
+        colors: A colour for each model.
+        loss: Of the coverage, what may be lost.
+        source: Whose coverage it is.
+    """
+    styles: Iterator[dict[str, Any]] = iter(
+        [{"color": INK, "linewidth": 2.2}, {"color": FAINT, "linewidth": 1.2, "linestyle": ":"}]
+    )
+    with _axes(5, 3.2 + 0.17 * len(curves), f"Coverage by the number of frames ({source})") as (axes, page):
+        axes.axhline(100 * (1 - loss), color=INK, linewidth=1, linestyle="--",
+                     label=f"wanted: {words.percent(1 - loss)}")  # fmt: skip
+        for curve in curves:
+            style: dict[str, Any] = {"color": colors[curve.model], "linewidth": 1.4} if curve.model else next(styles)
+            label = f"{words.shortened(curve.title, TITLE)}: {curve.count:,}"
+            axes.plot(curve.frames, [100 * value for value in curve.coverage], label=label, **style)
+        axes.set(xlabel="frames", ylabel=f"coverage (%, {source})", ylim=(None, 101))
+        axes.locator_params(axis="x", integer=True)
+        axes.legend(**BELOW, alignment="left")
     return page[0]
 
 

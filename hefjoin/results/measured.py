@@ -43,6 +43,16 @@ class Range(Record):
     samples: int
 
 
+class Earlier(Record):
+    """What an earlier build of the name came to where this one was measured: same machine, same device, same way."""
+
+    build_id: str
+    created_at: str
+    """ISO 8601, UTC."""
+    fps: float
+    """At the smallest batch of this build; its source is that of this build."""
+
+
 class Measured(Record):
     """The HEF as it ran."""
 

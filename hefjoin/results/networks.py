@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from hefjoin.artifacts import Record, Ref
+from hefjoin.formats.onnx_head import Head
 
 
 class Tensor(Record):
@@ -24,6 +25,11 @@ class LayerView(Record):
     parameters: int
     macs: int
     """Multiply-accumulates per frame."""
+    row_bytes: int = 0
+    """The rows of its input that must have arrived before it gives its first; these three at 8 bits a value."""
+    input_bytes: int = 0
+    """Of all its inputs, per frame."""
+    output_bytes: int = 0
     is_fused: bool = False
     """Whether the compiler puts it into the layer before, so that it takes no place of its own on the chip."""
 
@@ -40,6 +46,8 @@ class Network(Record):
     outputs: tuple[Tensor, ...]
     layers: tuple[LayerView, ...]
     """Computing layers only."""
+    head: Head | None = None
+    """What its ONNX file says; None of a HAR."""
 
     @property
     def layers_on_chip(self) -> int:

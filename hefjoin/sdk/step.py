@@ -158,8 +158,9 @@ def join(
     frames: str,
     mean: List[float],
     std: List[float],
+    outputs_file: str,
 ) -> Dict[str, Any]:
-    """Join HARs on one shared input, and run them alone and joined on the same frames.
+    """Join HARs on one shared input, and run them alone and joined on the same frames; keep the joined outputs.
 
     `scopes` maps, for each HAR, the scopes it has to the ones it gets. Frames are raw; the networks before
     quantization want them normalized, which is done here on the host. Where the join left more than one input or
@@ -182,6 +183,7 @@ def join(
     together = _native(sdk, runner, batch, mean, std)
     if len(together) != len(outputs):
         raise RuntimeError("infer gave {} arrays for {} outputs".format(len(together), len(outputs)))
+    np.savez(outputs_file, *together)
     side_of = {scope: side for side, names in enumerate(scopes) for scope in names.values()}
     equality = [
         _compared(layer, joined, alone[side_of[scope]][index])

@@ -9,7 +9,9 @@ from collections.abc import Collection, Sequence
 from typing import Self
 
 from hefjoin.artifacts import Record
-from hefjoin.forecast.fit import Fit, chip_facts, counted_parameters, forecast_fit
+from hefjoin.forecast.chip import chip_facts
+from hefjoin.forecast.fit import Fit, counted_parameters, forecast_fit
+from hefjoin.forecast.limits import Limits, limits_of
 from hefjoin.forecast.noise import Snr, shares
 from hefjoin.results.checked import JoinCheck
 from hefjoin.results.networks import Joined, LayerView
@@ -35,18 +37,22 @@ class Candidates(Record):
     single_context: bool
     """Wanted, so that none may be raised with which it would be lost."""
     hw_arch: HwArch
+    limits: Limits
+    """What the compile may take of the chip."""
 
     @classmethod
     def of(cls, spec: BuildSpec, checked: JoinCheck, joined: Joined) -> Self:
         """Return those of a build."""
         names = [layer.name for layer in joined.network.layers]
-        modes = precisions(assemble(spec, checked, joined), names, joined.output_layers)
+        script = assemble(spec, checked, joined)
+        modes = precisions(script, names, joined.output_layers)
         return cls(
             layers=joined.network.layers,
             fixed=tuple(precisions(own_scripts(spec, joined), names, joined.output_layers)),
             wide=tuple(name for name, mode in modes.items() if mode.startswith(WIDE_ACTIVATIONS)),
             single_context=spec.compile.single_context,
             hw_arch=spec.hw_arch,
+            limits=limits_of(script),
         )
 
     @property
@@ -70,8 +76,7 @@ class Candidates(Record):
         if kind not in chip_facts()["precision"]["raised"]["layers"]:
             return f"no {kind} layer is known to take {self.mode}"
         fit = self.fit((*raised, layer))
-        # The rule was fitted where weights fill the memory; far beyond that it is too kind.
-        if self.single_context and (fit.verdict == "does not fit" or fit.weight_utilisation > 1):
+        if self.single_context and fit.verdict == "does not fit":
             return (
                 f"the network would no longer fit one context: {fit.weight_utilisation:.0%} of the weight memory, "
                 f"P(more than one) = {fit.probability_of_more_contexts:.2f} (forecast)"
@@ -82,7 +87,8 @@ class Candidates(Record):
         """Return the forecast with layers in 16 bits, those of the scripts included."""
         parameters = {layer.name: layer.parameters for layer in self.layers}
         on_chip = sum(not layer.is_fused for layer in self.layers)
-        return forecast_fit(self.hw_arch, on_chip, counted_parameters(parameters, {*self.wide, *raised}))
+        counted = counted_parameters(parameters, {*self.wide, *raised})
+        return forecast_fit(self.hw_arch, on_chip, counted, self.limits)
 
     def mends(self, quantized: Quantized) -> tuple[Mend, ...]:
         """Return, for the noisiest output of each model, the layers that bring most, with the lines that raise them."""

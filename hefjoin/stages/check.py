@@ -3,22 +3,35 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar, Self
 
 from hefjoin.artifacts import Record
 from hefjoin.calibration import Frames as FrameStream
-from hefjoin.calibration import open_frames, set_sha256, write_npy
-from hefjoin.errors import CalibrationError, Disagreement, InputError, JoinError, Problem, SpecError
-from hefjoin.formats.preprocessing import Split, normalization, split
+from hefjoin.calibration import Health, set_sha256, write_npy
+from hefjoin.errors import (
+    CalibrationError,
+    Disagreement,
+    HefJoinError,
+    InputError,
+    JoinError,
+    Problem,
+    SpecError,
+    combined,
+)
+from hefjoin.formats.preprocessing import Split, split
+from hefjoin.joining.compare import MUST_AGREE, compare
+from hefjoin.joining.frames import frames_row, image_sizes, normalized_already, twice_served
+from hefjoin.joining.intake import Intake, of_network, spec_problems
 from hefjoin.labels import Judge, write_labels
 from hefjoin.metrics.metric import metric
-from hefjoin.results.checked import Frames, JoinCheck, Labels
+from hefjoin.results.checked import Comparison, Frames, JoinCheck, Labels
 from hefjoin.results.networks import Network
 from hefjoin.results.sources import Fetched, FrameSource
-from hefjoin.spec import BuildSpec, Color, counted
+from hefjoin.spec import BuildSpec, Color, ModelSpec
 from hefjoin.stages.contract import Stage, Workplace
+from hefjoin.stages.sets import CALIBRATION, EVALUATION, open_evaluation, open_set
 
 logger = logging.getLogger("hefjoin.stages")
 
@@ -34,10 +47,17 @@ class Branch(Record):
     metric: str = ""
     """As the spec has it; empty where it names none."""
 
-    @property
-    def channels(self) -> int:
-        """Of its input."""
-        return self.network.inputs[0].shape[-1]
+    @classmethod
+    def of(cls, model: ModelSpec, network: Network) -> Self:
+        """Return the branch of a model."""
+        return cls(
+            name=model.name,
+            network=network,
+            mean=tuple(model.mean),
+            std=tuple(model.std),
+            color=model.color,
+            metric=model.metric,
+        )
 
 
 class Check(Stage[JoinCheck]):
@@ -49,7 +69,7 @@ class Check(Stage[JoinCheck]):
     """
 
     stage: ClassVar[str] = "check"
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     result: ClassVar[type[JoinCheck]] = JoinCheck
 
     branches: tuple[Branch, ...]
@@ -59,45 +79,33 @@ class Check(Stage[JoinCheck]):
     @classmethod
     def of(cls, spec: BuildSpec, networks: Mapping[str, Network], fetched: Fetched) -> Self:
         """Return the stage for a build."""
-        branches = tuple(
-            Branch(
-                name=model.name,
-                network=networks[model.name],
-                mean=tuple(model.mean),
-                std=tuple(model.std),
-                color=model.color,
-                metric=model.metric,
-            )
-            for model in spec.models
-        )
+        branches = tuple(Branch.of(model, networks[model.name]) for model in spec.models)
         return cls(branches=branches, calibration=fetched.calibration, evaluation=fetched.evaluation)
 
     def requires(self) -> None:
-        """List every mean, std and metric that does not fit its network, and every disagreement."""
-        problems = []
+        """List every mean, std, color and metric that does not fit its network, and every disagreement."""
+        errors: list[HefJoinError] = []
+        problems = spec_problems(self._intakes)
         for index, branch in enumerate(self.branches):
-            for field, values in (("mean", branch.mean), ("std", branch.std)):
-                if values and len(values) != branch.channels:
-                    has = f"{branch.channels} channel{'s' if branch.channels != 1 else ''}"
-                    problems.append(Problem(f"models[{index}].{field}", f"{counted(values)}, input has {has}"))
-            if len(branch.network.inputs[0].shape) != 3:
-                problems.append(
-                    Problem(f"models[{index}]", f"its input {branch.network.inputs[0].shape} is not an image")
-                )
-            problems += _metric_problems(index, branch)
+            problems += metric_problems(index, branch)
         if problems:
-            raise SpecError(problems)
-        disagreements = [row for row in map(self._compare, COMPARED) if row is not None]
-        if disagreements:
-            raise JoinError(disagreements)
+            errors.append(SpecError(problems))
+        if disagreements := [
+            Disagreement(row.what, row.values, row.remedy)
+            for row in compare(self._intakes)
+            if row.verdict == "fails" and row.what in MUST_AGREE and len({value for _, value in row.values}) > 1
+        ]:
+            errors.append(JoinError(disagreements))
+        if errors:
+            raise combined(errors)
 
     def run(self, work: Path, place: Workplace) -> JoinCheck:
         """Turn the calibration and evaluation sets into frames of the shared input's shape."""
-        first = self.branches[0]
-        height, width, channels = first.network.inputs[0].shape
-        shared = self._preprocessing.shared
-        calibration = self._open(self.calibration, "calibration set")
-        evaluation, is_held_out = self._open_evaluation(calibration)
+        shape = self.branches[0].network.inputs[0].shape
+        height, width, channels = shape
+        color, shared, _ = self._preprocessing
+        calibration = open_set(self.calibration, shape, color, CALIBRATION)
+        evaluation, is_held_out = open_evaluation(self.evaluation, self.calibration, calibration.count, shape, color)
         frames = [
             _store(stream, name, work, place)
             for stream, name in ((calibration, "calibration"), (evaluation, "evaluation"))
@@ -110,8 +118,10 @@ class Check(Stage[JoinCheck]):
             channels=channels,
             mean=shared.mean,
             std=shared.std,
-            color=self._preprocessing.color,
-            agreements=(*(f"{what}: {show(first)}" for what, show, _ in COMPARED), *self._preprocessing_texts()),
+            color=color,
+            comparisons=self._compared(
+                [(calibration, frames[0].health), (evaluation, frames[1].health)], is_held_out=is_held_out
+            ),
             calibration=frames[0],
             evaluation=frames[1],
             evaluation_is_held_out=is_held_out,
@@ -120,88 +130,58 @@ class Check(Stage[JoinCheck]):
 
     def ensures(self, result: JoinCheck) -> None:
         """Refuse frames that were already normalized although the chip will normalize them."""
-        if any(normalization(branch)[1] for branch in self.branches) and result.calibration.health.looks_normalised:
-            raise CalibrationError(
-                f"the calibration set has values {result.calibration.health.min:g} … "
-                f"{result.calibration.health.max:g}: it is already normalized, and mean/std would be applied again on "
-                "the chip. Give raw 0–255 pixels, or leave mean and std out. Of the set is known: "
-                f"{'; '.join(result.calibration.health.notes)}"
-            )
+        if refusal := normalized_already(result.calibration.health, self.branches):
+            raise CalibrationError(refusal)
 
     @property
     def _preprocessing(self) -> Split:
         return split(self.branches)
 
-    def _preprocessing_texts(self) -> Iterator[str]:
-        """Say of mean, std and colour what all models share, or what each has in its own graph."""
-        color, shared, own = self._preprocessing
-        carried = [part for part in own if part is not None]
-        if any(part.mean for part in carried):
-            yield f"mean and std: {self._each(lambda branch: _normalization_text(*normalization(branch)))}"
-        else:
-            yield f"mean and std: {_normalization_text(shared.mean, shared.std)}"
-        is_apart = any(part.reverses_channels for part in carried)
-        yield f"color: {self._each(lambda branch: branch.color) if is_apart else color}"
+    @property
+    def _intakes(self) -> list[Intake]:
+        return [of_network(each.name, each.network, each.mean, each.std, each.color) for each in self.branches]
 
-    def _each(self, show: Callable[[Branch], str]) -> str:
-        texts = ", ".join(f"{branch.name} {show(branch)}" for branch in self.branches)
-        return f"each model carries its own ({texts})"
-
-    def _compare(self, row: Comparison) -> Disagreement | None:
-        what, show, remedy = row
-        values = tuple((branch.name, show(branch)) for branch in self.branches)
-        return Disagreement(what, values, remedy) if len({value for _, value in values}) > 1 else None
-
-    def _open(self, source: FrameSource, what: str, skip: int = 0) -> FrameStream:
-        first = self.branches[0]
-        height, width, channels = first.network.inputs[0].shape
-        return open_frames(
-            Path(source.uri),
-            height=height,
-            width=width,
-            channels=channels,
-            color=self._preprocessing.color,
-            count=source.count,
-            skip=skip,
-            what=what,
-        )
+    def _compared(self, sets: Sequence[tuple[FrameStream, Health]], *, is_held_out: bool) -> tuple[Comparison, ...]:
+        """Return all rows, and log those at which a person should look."""
+        shape = self.branches[0].network.inputs[0].shape
+        rows = [*compare(self._intakes)]
+        for (stream, health), source in zip(sets, (self.calibration, self.evaluation), strict=True):
+            sizes = image_sizes(Path(source.uri), stream.skipped, stream.count)
+            rows.append(frames_row(stream.what, health, sizes, shape, self.branches))
+        rows[-1] = rows[-1] if is_held_out else twice_served(rows[-1])
+        for row in rows:
+            for note in row.notes if row.verdict in ("look", "fails") else ():
+                logger.warning("check: %s: %s", row.what, note)
+        return tuple(rows)
 
     def _labels(self, evaluation: FrameStream, work: Path, place: Workplace) -> Labels | None:
-        judges = {
-            branch.name: Judge(metric(branch.metric), branch.network.outputs[0].shape, bool(branch.metric))
-            for branch in self.branches
-        }
-        models = write_labels(evaluation, judges, work / "labels.npz")
+        models = write_labels(evaluation, judges(self.branches), work / "labels.npz")
         return Labels(npz=place.put(work / "labels.npz", "npz"), models=models) if models else None
 
     def _refuse_changed_sets(self) -> None:
         """Refuse a set that is no longer the one its digest was taken of: later builds would reuse these frames."""
-        for source, what in ((self.calibration, "calibration set"), (self.evaluation, "evaluation set")):
+        for source, what in ((self.calibration, CALIBRATION), (self.evaluation, EVALUATION)):
             if set_sha256(Path(source.uri)) != source.sha256:
                 raise CalibrationError(
                     f"the {what} {source.uri} changed while it was being read; build again when nothing writes to it"
                 )
 
-    def _open_evaluation(self, calibration: FrameStream) -> tuple[FrameStream, bool]:
-        """Open the evaluation set; where it is the calibration set, behind the calibration frames."""
-        source = self.evaluation
-        if source.sha256 != self.calibration.sha256:
-            return self._open(source, "evaluation set"), True
-        try:
-            return self._open(source, "evaluation set", skip=calibration.count), True
-        except CalibrationError:  # no frames are left: they serve twice, and it is said
-            return self._open(source, "evaluation set"), False
-
 
 def _store(frames: FrameStream, name: str, work: Path, place: Workplace) -> Frames:
     path = work / f"{name}.npy"
     health = write_npy(frames, path)
-    for note in health.notes:
-        logger.warning("check: %s: %s", frames.what, note)
     return Frames(npy=place.put(path, "npy"), health=health)
 
 
-def _metric_problems(index: int, branch: Branch) -> Iterator[Problem]:
+def judges(branches: Sequence[Branch]) -> dict[str, Judge]:
+    """Return what judges each model's first output."""
+    return {
+        branch.name: Judge(metric(branch.metric), branch.network.outputs[0].shape, bool(branch.metric))
+        for branch in branches
+    }
+
+
+def metric_problems(index: int, branch: Branch) -> Iterator[Problem]:
     """Yield why a metric that the spec names cannot judge the model's first output."""
     if not branch.metric:
         return
@@ -211,21 +191,3 @@ def _metric_problems(index: int, branch: Branch) -> Iterator[Problem]:
         problem = error.message
     if problem:
         yield Problem(f"models[{index}].metric", problem)
-
-
-Comparison = tuple[str, Callable[[Branch], str], str]
-
-COMPARED: tuple[Comparison, ...] = (
-    (
-        "input shape (height, width, channels)",
-        lambda branch: " × ".join(map(str, branch.network.inputs[0].shape)),
-        "export the models for one size, or set input_shape where a model leaves it open",
-    ),
-    ("chip", lambda branch: branch.network.hw_arch, "parse the HARs again for one hw_arch"),
-    ("SDK version", lambda branch: branch.network.sdk_version, "parse the HARs again with one SDK"),
-    ("state", lambda branch: branch.network.state, "join parsed networks, then quantize them as one"),
-)
-
-
-def _normalization_text(mean: Sequence[float], std: Sequence[float]) -> str:
-    return f"mean {list(mean)}, std {list(std)}" if mean else "none"

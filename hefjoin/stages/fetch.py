@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from typing import NamedTuple
 
 from hefjoin.artifacts import Ref
 from hefjoin.calibration import set_sha256
@@ -18,7 +19,7 @@ from hefjoin.sources import held
 from hefjoin.sources.bucket import Server, Version
 from hefjoin.sources.cache import Cache
 from hefjoin.sources.find import Found, beside, find, is_afar
-from hefjoin.spec import BuildSpec
+from hefjoin.spec import BuildSpec, ModelSpec
 
 PACKAGE = "package://"
 WEIGHTS = "weights"
@@ -52,18 +53,14 @@ def fetch(
     try:
         paths = located.paths | afar.brought()
         models = {model.name: paths[f"models[{index}].source"] for index, model in enumerate(spec.models)}
-        weights = _weights(spec, models, afar)
+        weights = _weights(f"the spec of {spec.name}", spec.models, models, afar)
         sets = {
             field: FrameSource(uri=str(path), sha256=set_sha256(path), count=section.count)
             for field, section in (("calibration", spec.calibration), ("evaluation", spec.evaluation))
             if (path := paths.get(f"{field}.source"))
         }
         fetched = Fetched(
-            models={name: put(path, path.suffix.lower().lstrip(".")) for name, path in models.items()},
-            weights={
-                name: {file: put(models[name].parent / file, WEIGHTS) for file in files}
-                for name, files in weights.items()
-            },
+            **_put(models, weights, put)._asdict(),
             calibration=sets["calibration"],
             evaluation=sets.get("evaluation", sets["calibration"].model_copy(update={"count": spec.evaluation.count})),
         )
@@ -74,6 +71,91 @@ def fetch(
         if where.startswith("models"):
             afar.release(where)
     return fetched
+
+
+class Models(NamedTuple):
+    """Models in a store."""
+
+    models: dict[str, Ref]
+    weights: dict[str, dict[str, Ref]]
+    """The files beside each that hold its weights, by path below its folder."""
+
+
+def fetch_models(name: str, models: Sequence[ModelSpec], put: Callable[[Path, str], Ref], cache: Path) -> Models:
+    """Bring models alone into a store, for what needs no frames.
+
+    Args:
+        name: What they are for, in messages.
+        models: Where they lie.
+        put: As of `fetch`.
+        cache: The same.
+
+    Raises:
+        SpecError: As `fetch` does.
+        StoreError: The same.
+    """
+    located = _located(name, _model_sources(models))
+    afar = Afar(located, cache, None)
+    try:
+        paths = located.paths | afar.brought()
+        found = {model.name: paths[where] for model, where in zip(models, _model_sources(models), strict=True)}
+        return _put(found, _weights(name, models, found, afar), put)
+    finally:
+        afar.release()
+
+
+@dataclass(frozen=True)
+class Reached:
+    """Those of the sources that are there, on this machine."""
+
+    paths: dict[str, Path]
+    """By field."""
+    weights: dict[str, list[str]]
+    """By field of a model: the files beside it that hold its weights, relative to its folder."""
+    problems: list[Problem]
+    """With those that are not, and with weights that are not whole."""
+    afar: Afar
+    """To be released in the end."""
+
+
+def reach(spec: BuildSpec, cache: Path) -> Reached:
+    """Bring what is there of the sources within reach, and tell what is not; the store is not touched.
+
+    Args:
+        spec: What would be built.
+        cache: The folder of the cache of what comes from S3.
+
+    Raises:
+        StoreError: S3 cannot be reached.
+    """
+    wanted = _sources(spec)
+    problems: list[Problem] = []
+    while True:
+        try:
+            located = _located(spec.name, wanted)
+            break
+        except SpecError as error:
+            problems += error.problems
+            missing = {problem.path.partition("source")[0] for problem in error.problems}
+            wanted = {where: source for where, source in wanted.items() if where.partition("source")[0] not in missing}
+    afar = Afar(located, cache, None)
+    paths = located.paths | afar.brought()
+    weights = {}
+    for where, path in paths.items():
+        try:
+            weights[where] = _beside(path, where, afar, problems) if where.startswith("models") else []
+        except InputError as error:
+            problems.append(Problem(where, str(error)))
+    return Reached(paths, weights, problems, afar)
+
+
+def _put(models: Mapping[str, Path], weights: Mapping[str, Sequence[str]], put: Callable[[Path, str], Ref]) -> Models:
+    return Models(
+        models={name: put(path, path.suffix.lower().lstrip(".")) for name, path in models.items()},
+        weights={
+            name: {file: put(models[name].parent / file, WEIGHTS) for file in files} for name, files in weights.items()
+        },
+    )
 
 
 def release(fetched: Fetched) -> None:
@@ -106,9 +188,15 @@ def locate(spec: BuildSpec, *, with_entries: bool = True, ask: Callable[..., Fou
         SpecError: Sources that are not there; all are listed.
         StoreError: S3 cannot be reached, and nothing else was wrong.
     """
+    return _located(f"the spec of {spec.name}", _sources(spec), with_entries=with_entries, ask=ask)
+
+
+def _located(
+    name: str, sources: Mapping[str, str], *, with_entries: bool = True, ask: Callable[..., Found | None] = find
+) -> Located:
     problems: list[Problem] = []
-    paths = _on_this_machine(spec, problems)
-    afar = {where: source for where, source in _sources(spec).items() if is_afar(source)}
+    paths = _on_this_machine(sources, problems)
+    afar = {where: source for where, source in sources.items() if is_afar(source)}
     found: dict[str, Found] = {}
     server, failure = None, None
     try:
@@ -119,16 +207,16 @@ def locate(spec: BuildSpec, *, with_entries: bool = True, ask: Callable[..., Fou
     except StoreError as error:
         failure = error
     if problems:
-        raise SpecError(problems, where=f"the spec of {spec.name}") from failure
+        raise SpecError(problems, where=name) from failure
     if failure:
         raise failure
     return Located(paths, found, server)
 
 
-def _on_this_machine(spec: BuildSpec, problems: list[Problem]) -> dict[str, Path]:
+def _on_this_machine(sources: Mapping[str, str], problems: list[Problem]) -> dict[str, Path]:
     found = {
         where: _in_package(source, where, problems) if source.startswith(PACKAGE) else Path(source).expanduser()
-        for where, source in _sources(spec).items()
+        for where, source in sources.items()
         if not is_afar(source)
     }
     paths = {where: path for where, path in found.items() if path is not None}
@@ -175,9 +263,13 @@ class Afar:
 
 
 def _sources(spec: BuildSpec) -> dict[str, str]:
-    named = {f"models[{index}].source": model.source for index, model in enumerate(spec.models)}
+    named = _model_sources(spec.models)
     named |= {"calibration.source": spec.calibration.source, "evaluation.source": spec.evaluation.source}
     return {where: source for where, source in named.items() if source}
+
+
+def _model_sources(models: Sequence[ModelSpec]) -> dict[str, str]:
+    return {f"models[{index}].source": model.source for index, model in enumerate(models)}
 
 
 def _in_package(source: str, where: str, problems: list[Problem]) -> Path | None:
@@ -199,11 +291,11 @@ def _in_package(source: str, where: str, problems: list[Problem]) -> Path | None
     return path
 
 
-def _weights(spec: BuildSpec, paths: Mapping[str, Path], afar: Afar) -> dict[str, list[str]]:
+def _weights(name: str, models: Sequence[ModelSpec], paths: Mapping[str, Path], afar: Afar) -> dict[str, list[str]]:
     """Return the files beside each model that hold weights of its, relative to its folder."""
     problems: list[Problem] = []
     found = {}
-    for index, model in enumerate(spec.models):
+    for index, model in enumerate(models):
         where = f"models[{index}].source"
         try:
             if files := _beside(paths[model.name], where, afar, problems):
@@ -211,7 +303,7 @@ def _weights(spec: BuildSpec, paths: Mapping[str, Path], afar: Afar) -> dict[str
         except InputError as error:
             problems.append(Problem(where, str(error)))
     if problems:
-        raise SpecError(problems, where=f"the spec of {spec.name}")
+        raise SpecError(problems, where=name)
     return found
 
 
@@ -220,8 +312,10 @@ def _beside(path: Path, where: str, afar: Afar, problems: list[Problem]) -> list
     if path.suffix.lower() != ".onnx":
         return []
     try:
+        if not onnx_weights.may_name_files(path):
+            return []
         model = onnx_file.load(path)
-    except InputError:
+    except (InputError, OSError):
         return []  # `parse` says what is wrong with it
     try:
         files = onnx_weights.files(model)

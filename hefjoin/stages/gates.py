@@ -8,16 +8,28 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from hefjoin.manifest import Gate
+from hefjoin.report.by_turns import speed_change_text
 from hefjoin.report.words import lost_text, p_value_text
 from hefjoin.results.measured import Measured
 from hefjoin.results.quantized import ModelAccuracy, Quantized
+from hefjoin.results.timed import SpeedChange
 from hefjoin.scores import AccuracyStage, ModelScores, Scored
 from hefjoin.spec import GatesSpec
 from hefjoin.stages.score import POST_PROCESSED
 
 
-def judge(gates: GatesSpec, quantized: Quantized, measured: Measured, scored: Scored) -> tuple[Gate, ...]:
-    """Return every gate that the spec sets, with what was wanted and found."""
+def judge(
+    gates: GatesSpec, quantized: Quantized, measured: Measured, scored: Scored, speed: SpeedChange | None = None
+) -> tuple[Gate, ...]:
+    """Return every gate that the spec sets, with what was wanted and found.
+
+    Args:
+        gates: What the spec sets.
+        quantized: What quantization cost.
+        measured: The HEF as it ran.
+        scored: Accuracy on labels.
+        speed: Against the last promoted build that was measured alike; None where there is none.
+    """
     judged = {accuracy.model: accuracy for accuracy in quantized.accuracy}
     models = dict.fromkeys(layer.partition("/")[0] for layer in quantized.output_layers)
     found = [gate for model in models for gate in _quality_gates(gates, model, judged.get(model), scored, "quantized")]
@@ -26,6 +38,8 @@ def judge(gates: GatesSpec, quantized: Quantized, measured: Measured, scored: Sc
             found += _quality_gates(gates, accuracy.model, accuracy, scored, "device")
     if gates.min_fps > 0:
         found.append(_fps_gate(gates.min_fps, measured))
+    if gates.max_regression_percent < 100:
+        found.append(_regression_gate(gates.max_regression_percent, measured, speed))
     return tuple(found)
 
 
@@ -91,3 +105,14 @@ def _fps_gate(wanted: float, measured: Measured) -> Gate:
         found = "not measured on a device" if single else "not measured at batch 1"
         return Gate(name=name, wanted=least, found=found, verdict="not evaluated")
     return _gate(name, least, f"{single[0].fps:.0f} FPS", single[0].fps - wanted, f"FPS below {wanted:g}")
+
+
+def _regression_gate(most: float, measured: Measured, speed: SpeedChange | None) -> Gate:
+    """Judge a loss of throughput; one that chance explains is none."""
+    name, wanted = "loss of throughput", f"≤ {most:g} % against the last build measured on this device"
+    if measured.source != "device":
+        return Gate(name=name, wanted=wanted, found="not measured on a device", verdict="not evaluated")
+    if speed is None:
+        return Gate(name=name, wanted=wanted, found="no earlier build was measured like this", verdict="not evaluated")
+    loss = -speed.percent if speed.is_regression else 0.0
+    return _gate(name, wanted, speed_change_text(speed), most - loss, f"% above {most:g}")

@@ -19,6 +19,8 @@ from hefjoin.stages.contract import Stage, Workplace
 from hefjoin.stages.network import describe
 
 PROOF_FRAMES = 8
+OUTPUTS = "outputs.npz"
+"""What the joined network gave for the frames of the proof, in the stage's own directory: an array for each output."""
 TOLERANCE = 1e-4
 """Largest difference, relative to the output's own size, that another engine's float arithmetic may show."""
 
@@ -31,7 +33,7 @@ class Join(Stage[Joined]):
     """
 
     stage: ClassVar[str] = "join"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     result: ClassVar[type[Joined]] = Joined
 
     networks: tuple[tuple[str, Network], ...]
@@ -65,6 +67,7 @@ class Join(Stage[Joined]):
             "frames": str(work / "proof.npy"),
             "mean": list(self.mean),
             "std": list(self.std),
+            "outputs_file": str(work / OUTPUTS),
         }
         label = "+".join(name for name, _ in self.networks)
         found = run_step(place.toolchain, "join", arguments, work, model=label, on_progress=place.on_progress)

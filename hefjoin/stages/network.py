@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 
 from hefjoin.artifacts import Ref
+from hefjoin.forecast.count import PASSIVE, fused, work
 from hefjoin.formats import har as har_file
-from hefjoin.formats.har_layers import HarLayer, fused_additions
+from hefjoin.formats.har_layers import HarLayer
 from hefjoin.results.networks import LayerView, Network, Tensor
-
-PASSIVE = ("input_layer", "output_layer", "const_input", "format_conversion")
 
 
 def describe(path: Path, ref: Ref) -> Network:
@@ -20,7 +18,7 @@ def describe(path: Path, ref: Ref) -> Network:
         InputError: It is no HAR, or one whose inputs, outputs or layers with weights lack shapes.
     """
     found = har_file.read(path)
-    fused = fused_additions(found.layers)
+    without_place = fused(found.layers)
     return Network(
         har=ref,
         scopes=found.scopes,
@@ -29,31 +27,23 @@ def describe(path: Path, ref: Ref) -> Network:
         sdk_version=found.sdk_version,
         inputs=tuple(_tensor(layer, layer.name) for layer in found.inputs),
         outputs=tuple(_tensor(layer, layer.inputs[0]) for layer in found.outputs),
-        layers=tuple(
-            LayerView(
-                name=layer.name,
-                type=layer.type,
-                inputs=layer.inputs,
-                parameters=layer.parameters,
-                macs=multiply_accumulates(layer),
-                is_fused=layer.name in fused,
-            )
-            for layer in found.layers
-            if layer.type not in PASSIVE
-        ),
+        layers=tuple(_view(layer, layer.name in without_place) for layer in found.layers if layer.type not in PASSIVE),
     )
 
 
-def multiply_accumulates(layer: HarLayer) -> int:
-    """Return a layer's multiply-accumulates per frame.
-
-    A kernel of shape (height, width, inputs, outputs) is applied once per output pixel, a deconvolution's once per
-    input pixel; a dense layer's (inputs, outputs) once.
-    """
-    if layer.parameters == 0:
-        return 0
-    shape = layer.input_shapes[0][1:] if layer.type == "deconv" else layer.shape
-    return int(math.prod(layer.params["kernel_shape"]) * math.prod(shape[:-1]))
+def _view(layer: HarLayer, is_fused: bool) -> LayerView:
+    counted = work(layer)
+    return LayerView(
+        name=layer.name,
+        type=layer.type,
+        inputs=layer.inputs,
+        parameters=counted.parameters,
+        macs=counted.macs,
+        row_bytes=counted.row_bytes,
+        input_bytes=counted.input_bytes,
+        output_bytes=counted.output_bytes,
+        is_fused=is_fused,
+    )
 
 
 def _tensor(layer: HarLayer, name: str) -> Tensor:

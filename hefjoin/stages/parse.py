@@ -12,6 +12,7 @@ from pydantic import Field
 from hefjoin.artifacts import Ref
 from hefjoin.errors import InputError, Problem, SpecError
 from hefjoin.formats import onnx_file
+from hefjoin.formats.onnx_head import read_head
 from hefjoin.formats.preprocessing import Preprocessing, prepare, split
 from hefjoin.results.networks import Network
 from hefjoin.results.sources import Sdk
@@ -33,7 +34,7 @@ class Parse(Stage[Network]):
     """
 
     stage: ClassVar[str] = "parse"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 3
     result: ClassVar[type[Network]] = Network
 
     name: str
@@ -89,7 +90,7 @@ class Parse(Stage[Network]):
             return describe(model, self.source)
         if problems := [*self._misspelt(model), *self._open_shape(model)]:
             raise SpecError(problems, where=f"the model {self.name} in the spec")
-        input_shapes = self._input_shapes(model)
+        input_shapes, head = self._input_shapes(model), read_head(model)
         model, start_nodes = self._prepared(model)
         har = work / "parsed.har"
         arguments = {
@@ -102,33 +103,33 @@ class Parse(Stage[Network]):
             "input_shapes": input_shapes,
         }
         run_step(place.toolchain, "parse", arguments, work, model=self.name, on_progress=place.on_progress)
-        return describe(har, place.put(har, "har"))
+        return describe(har, place.put(har, "har")).model_copy(update={"head": head})
 
     def ensures(self, result: Network) -> None:
-        """Check that the network can take part in a join."""
+        """List what keeps the network from taking part in a join."""
+        if problems := list(self._problems(result)):
+            raise InputError("\n".join(f"{self.name}: {problem}" for problem in problems))
+
+    def _problems(self, result: Network) -> Iterator[str]:
         if result.hw_arch != self.hw_arch:
-            raise InputError(
-                f"{self.name}: the HAR was parsed for {result.hw_arch}, the spec is for {self.hw_arch}; parse it again"
-            )
+            yield f"the HAR was parsed for {result.hw_arch}, the spec is for {self.hw_arch}; parse it again"
         if result.sdk_version.endswith("-emulator") != (self.sdk.provider == "emulator"):
-            raise InputError(
-                f"{self.name}: the HAR was made by SDK {result.sdk_version}, this build uses the {self.sdk.provider}; "
-                "give the ONNX file, or build with the SDK that made the HAR"
+            yield (
+                f"the HAR was made by SDK {result.sdk_version}, this build uses the {self.sdk.provider}; give the ONNX "
+                "file, or build with the SDK that made the HAR"
             )
         if result.state != "hailo_model":
-            raise InputError(
-                f"{self.name}: the HAR is in state {result.state}; a join with one shared input starts from parsed "
-                "models (hailo_model), because it is quantized afterwards as one"
+            yield (
+                f"the HAR is in state {result.state}; a join with one shared input starts from parsed models "
+                "(hailo_model), because it is quantized afterwards as one"
             )
         if len(result.scopes) != 1:
-            raise InputError(
-                f"{self.name}: the HAR holds {len(result.scopes)} networks ({', '.join(result.scopes)}); give one each"
-            )
+            yield f"the HAR holds {len(result.scopes)} networks ({', '.join(result.scopes)}); give one each"
         if len(result.inputs) != 1 or not result.outputs:
             names = ", ".join(tensor.original_name for tensor in result.inputs)
-            raise InputError(
-                f"{self.name}: {len(result.inputs)} inputs ({names}) and {len(result.outputs)} outputs; a network that "
-                "shares an image has one input. Choose start_nodes behind the other inputs"
+            yield (
+                f"{len(result.inputs)} inputs ({names}) and {len(result.outputs)} outputs; a network that shares an "
+                "image has one input. Choose start_nodes behind the other inputs"
             )
 
     def _prepared(self, model: Path) -> tuple[Path, list[str]]:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from hefjoin.artifacts import to_json
 from hefjoin.builds.changes import changes
+from hefjoin.builds.earlier import earlier
 from hefjoin.builds.find import Build, latest_build, repeated_build
 from hefjoin.builds.rows import add_build, add_to_row, mended_row
 from hefjoin.manifest import Manifest, Published
@@ -39,7 +40,8 @@ def publish(manifest: Manifest, place: Workplace) -> Build:
             return Build(manifest=repeated.manifest, published=published)
         if before is not None:
             changed = tuple(change.text for change in changes(before.manifest, manifest))
-            manifest = manifest.model_copy(update={"parent": before.manifest.build_id, "changed": changed})
+            past = {"parent": before.manifest.build_id, "changed": changed, "earlier": earlier(place.store, manifest)}
+            manifest = manifest.model_copy(update=past)
         with own_directory(place, f"publish {manifest.build_id}") as work:
             published = _store(manifest, work, place)
         add_build(place.store, published)

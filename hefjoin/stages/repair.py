@@ -37,7 +37,7 @@ class RepairStage(Stage[Repaired]):
     """
 
     stage: ClassVar[str] = "repair"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     result: ClassVar[type[Repaired]] = Repaired
 
     quantize: Quantize

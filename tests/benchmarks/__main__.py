@@ -20,6 +20,7 @@ from tests.benchmarks.measure import BrokenMeasurement, Row, load_average
 
 GROUPS = (
     "startup",
+    "check",
     "hef",
     "parse",
     "quantize",
@@ -27,7 +28,9 @@ GROUPS = (
     "accuracy",
     "memory",
     "noise",
+    "forecast",
     "throughput",
+    "compare",
     "flow",
     "store",
     "service",

@@ -83,7 +83,7 @@ def _from_check_to_score(spec: Any, fetched: Any, networks: dict[str, Any], plac
 
     sdk = place.toolchain.sdk
     check = perform(Check.of(spec, networks, fetched), place)
-    forecast = perform(ForecastStage(networks=networks, hw_arch=spec.hw_arch), place)
+    forecast = perform(ForecastStage.of(spec, networks), place)
     join = perform(Join.of(spec, networks, check.value, sdk), place)
     quantize = perform(Quantize.of(spec, check.value, join.value, place), place)
     repair = perform(RepairStage.of(spec, check.value, join.value, quantize.value, place), place)

@@ -22,6 +22,8 @@ class DeviceContract:
     """Override the fixtures; `foreign_hef` is a HEF that was not made for the device."""
 
     source: Literal["device", "emulator"]
+    runs_several_as_one = True
+    """A side of `turns` may be several HEFs."""
 
     @pytest.fixture
     def device(self) -> Device:
@@ -98,6 +100,40 @@ class DeviceContract:
             assert np.isfinite(array).all()
             assert np.ptp(array) > 0
             np.testing.assert_array_equal(array[-1:], alone[name])
+
+    def test_sides_are_timed_by_turns_and_one_hef_may_be_two(self, device: Device, hef: Path, frames: Path) -> None:
+        with device.turns([(hef,), (hef,)], frames, 2) as turns:
+            for order in ((0, 1), (1, 0)):
+                turns.begin(order)
+                assert all(turns.fps(side) > 0 for side in (*order, *order[::-1]))
+            conditions = turns.conditions()
+        assert turns.source == self.source
+        assert turns.device
+        assert turns.method
+        said = {note.partition(":")[0] for note in conditions.notes}
+        assert (conditions.temperature_c is None) == ("temperature" in said)
+        assert (conditions.is_throttled is None) == ("throttling" in said)
+
+    def test_several_hefs_are_one_side_or_refused_with_what_to_do(
+        self, device: Device, hef: Path, frames: Path, tmp_path: Path
+    ) -> None:
+        other = tmp_path / f"other-{hef.name}"
+        other.write_bytes(hef.read_bytes())
+        sides = [(hef,), (hef, other)]
+        if self.runs_several_as_one:
+            with device.turns(sides, frames, 1) as turns:
+                turns.begin((0, 1))
+                assert turns.fps(1) > 0
+        else:
+            with pytest.raises(DeviceError, match="device hailort") as caught, device.turns(sides, frames, 1):
+                pass
+            assert caught.value.reason == "refused"
+
+    def test_by_turns_too_it_refuses_what_was_not_made_for_it(
+        self, device: Device, hef: Path, foreign_hef: Path, frames: Path
+    ) -> None:
+        with pytest.raises(DeviceError, match=foreign_hef.name), device.turns([(hef,), (foreign_hef,)], frames, 1):
+            pass
 
     def test_a_hef_that_was_not_made_for_it_is_refused_with_its_reason(
         self, device: Device, foreign_hef: Path, frames: Path

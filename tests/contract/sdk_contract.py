@@ -57,6 +57,7 @@ class Desk(NamedTuple):
             frames=self.path("images.npy"),
             mean=MEAN,
             std=STD,
+            outputs_file=self.path("together.npz"),
         )
 
     def quantize(self, har: str, script: str, calibration: str = "images.npy") -> dict[str, Any]:

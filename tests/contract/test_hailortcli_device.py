@@ -22,6 +22,7 @@ FAKE = Path(__file__).resolve().parents[1] / "fakes" / "hailortcli"
 
 class TestHailoRtCliDevice(DeviceContract):
     source = "device"
+    runs_several_as_one = False
 
     @pytest.fixture(autouse=True)
     def hailortcli(self, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,9 +8,11 @@ from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 import pytest
+from click.testing import CliRunner
 from jsonschema import Draft202012Validator
 
 from flows.build import join_and_compile
+from flows.cli import main
 from hefjoin.builds.find import Build
 from hefjoin.builds.history import history
 from hefjoin.builds.rollback import roll_back
@@ -191,6 +193,25 @@ def test_a_rollback_is_not_undone_by_building_the_same_again(folder: Path, first
     again = build(folder)
     assert again.build.manifest == changed.build.manifest
     assert latest(store, "emulator", "tiny") == record
+
+
+def test_what_was_measured_of_the_calibration_set_is_in_the_next_build(
+    folder: Path, changed: Ran, tmp_path: Path
+) -> None:
+    store = open_store(str(folder / "store"))
+    page = tmp_path / "set.html"
+    arguments = ["calibration", str(folder / "tiny.yaml"), "--store", str(folder / "store"), "--out", str(page)]
+    assert CliRunner().invoke(main, arguments).exit_code == 0
+    known = build(folder, tasks=len(RUNS)).build
+    assert changed.build.manifest.covered is None
+    assert known.manifest.covered is not None
+    assert known.manifest.covered.frames == 16
+    assert [run.title for run in known.manifest.stages] == [*STAGES, "cover"]
+    assert all(run.is_reused for run in known.manifest.stages)
+    report = store.get(known.published.report, tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "What the calibration set covers" in report
+    found = verify(store, known.published)
+    assert (found.findings, found.unchecked) == ((), ())
 
 
 def test_models_that_may_not_share_an_input_stop_the_flow_at_once(tmp_path: Path, monkeypatch: Any) -> None:

@@ -80,3 +80,20 @@ def test_nothing_falls_into_the_working_directory(built: Build, folder: Path) ->
 def test_the_measurement_is_reused_as_everything_else_is(built: Build, folder: Path) -> None:
     again: Build = join_and_compile(read_spec(folder / "tiny.yaml"), store=str(folder / "store"))
     assert again.manifest.build_id == built.manifest.build_id
+
+
+def test_a_build_that_became_slower_is_not_promoted_where_the_spec_says_how_much_it_may_lose(
+    built: Build, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The chip slows down; the benchmark is done anew because it shall take another time, the rest is reused."""
+    spec = read_spec(folder / "tiny.yaml")
+    benchmark = spec.benchmark.model_copy(update={"seconds": spec.benchmark.seconds + 0.1})
+    gates = spec.gates.model_copy(update={"max_regression_percent": 20})
+    runtime.switch(monkeypatch, folder, frame_ms=20.0)
+    slower: Build = join_and_compile(
+        spec.model_copy(update={"benchmark": benchmark, "gates": gates}), store=str(folder / "store")
+    )
+    regression = slower.manifest.gates[-1]
+    assert regression.verdict == "failed"
+    assert f"slower than {built.manifest.build_id}" in regression.found
+    assert slower.published.record == ""

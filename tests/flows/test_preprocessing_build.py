@@ -52,7 +52,9 @@ def test_the_shared_input_is_raw_and_the_join_is_proved_on_it(built: Build) -> N
     assert (manifest.check.mean, manifest.check.std, manifest.check.color) == ((), (), "rgb")
     assert [row.max_abs_difference <= TOLERANCE * row.largest_value for row in manifest.joined.equality] == [True] * 2
     assert "normalization" not in manifest.quantized.script
-    assert manifest.check.agreements[-1] == "color: each model carries its own (left bgr, right rgb)"
+    handled = {row.what: dict(row.values) for row in manifest.check.comparisons if row.verdict == "handled"}
+    assert handled["color"] == {"left": "bgr", "right": "rgb"}
+    assert handled["mean and std"]["left"] == "mean [104, 117, 123], std 1"
 
 
 def test_the_float_outputs_are_those_of_frames_prepared_on_the_host(built: Build, folder: Path, tmp_path: Path) -> None:

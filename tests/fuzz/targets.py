@@ -10,7 +10,7 @@ from random import Random
 
 from flows.views import inspect, inspect_text
 from hefjoin.artifacts import Ref
-from hefjoin.formats import har, hef, hef_listing, model_script, onnx_file
+from hefjoin.formats import har, hef, hef_listing, model_script, onnx_file, onnx_head
 from hefjoin.formats.model_script_commands import COMMANDS
 from hefjoin.stages import network
 from tests.fuzz import mutators, seeds
@@ -62,6 +62,7 @@ def show(path: Path) -> None:
 def read_onnx(path: Path) -> None:
     """Summarize an ONNX file."""
     assert f"{onnx_file.read(path).parameters:,}"
+    json.dumps(onnx_head.read_head(path).model_dump(mode="json"), allow_nan=False)
 
 
 def read_script(path: Path) -> None:

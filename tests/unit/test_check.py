@@ -54,6 +54,12 @@ def calibration(tmp_path: Path) -> Path:
 PAIR = (branch("left"), branch("right"))
 
 
+def row(found: JoinCheck, what: str) -> tuple[str, dict[str, str]]:
+    """Return the verdict of a row and its values by model."""
+    (each,) = (each for each in found.comparisons if each.what == what)
+    return each.verdict, dict(each.values)
+
+
 def frames_of(place: Workplace, ref: Ref, tmp_path: Path) -> Any:
     return np.load(place.store.get(ref, tmp_path / "got.npy"))
 
@@ -146,8 +152,8 @@ class TestFrames:
         assert (found.height, found.width, found.channels) == (16, 16, 3)
         assert (found.mean, found.std) == ((1.0, 2.0, 3.0), (1.0, 1.0, 1.0))
         np.testing.assert_array_equal(frames_of(place, found.calibration.npy, tmp_path), images(20)[:12])
-        assert "color: rgb" in found.agreements
-        assert "mean and std: mean [1.0, 2.0, 3.0], std [1.0, 1.0, 1.0]" in found.agreements
+        assert row(found, "color") == ("agrees", {"left": "rgb", "right": "rgb"})
+        assert row(found, "mean and std") == ("agrees", dict.fromkeys(("left", "right"), "mean [1, 2, 3], std 1"))
 
     def test_preprocessing_that_differs_leaves_raw_rgb_frames_and_is_told(
         self, place: Workplace, calibration: Path
@@ -156,10 +162,8 @@ class TestFrames:
         stage = Check(branches=branches, calibration=source(calibration, 12), evaluation=source(calibration, 4))
         found = perform(stage, place).value
         assert (found.mean, found.std, found.color) == ((), (), "rgb")
-        assert found.agreements[-2:] == (
-            "mean and std: each model carries its own (left mean [0.0, 0.0, 0.0], std [2.0, 2.0, 2.0], right none)",
-            "color: each model carries its own (left rgb, right bgr)",
-        )
+        assert row(found, "mean and std") == ("handled", {"left": "mean 0, std 2", "right": "none"})
+        assert row(found, "color") == ("handled", {"left": "rgb", "right": "bgr"})
 
     def test_one_normalization_in_two_orders_is_told_in_that_of_the_frames(
         self, place: Workplace, calibration: Path
@@ -168,7 +172,7 @@ class TestFrames:
         stage = Check(branches=branches, calibration=source(calibration, 12), evaluation=source(calibration, 4))
         found = perform(stage, place).value
         assert (found.mean, found.color) == ((1.0, 2.0, 3.0), "rgb")
-        assert "mean and std: mean [1.0, 2.0, 3.0], std [1.0, 1.0, 1.0]" in found.agreements
+        assert row(found, "mean and std")[0] == "agrees"
 
     @pytest.mark.parametrize("wanted", [5, 100])
     def test_evaluation_takes_further_frames_of_the_same_set(

@@ -6,6 +6,7 @@ import importlib
 import inspect
 import os
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -345,3 +346,17 @@ def test_its_log_falls_into_the_working_directory_unless_the_environment_says_wh
 def test_an_unknown_switch_is_an_error(tmp_path: Path) -> None:
     with runtime.installed(tmp_path, colour="red"), pytest.raises(TypeError, match="colour"):
         importlib.import_module(runtime.PACKAGE)
+
+
+def test_two_models_on_one_vdevice_share_the_chip_and_it_takes_time_to_change_hands(
+    api: Any, hef: str, patch: Any
+) -> None:
+    runtime.switch(patch, Path(hef).parent, frame_ms=2, switch_ms=5)
+    with api.VDevice(scheduled(api)) as vdevice:
+        models = [vdevice.create_infer_model(hef) for _ in range(2)]
+        with models[0].configure() as one, models[1].configure() as other:
+            start = time.perf_counter()
+            for _ in range(3):
+                for model, configured in zip(models, (one, other), strict=True):
+                    configured.run_async([bindings(model, configured)]).wait(1000)
+            assert time.perf_counter() - start >= 6 * 0.002 + 5 * 0.005

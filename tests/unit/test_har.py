@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 
 from hefjoin.artifacts import Ref
 from hefjoin.errors import InputError, StoreError
+from hefjoin.forecast.count import fused
 from hefjoin.formats import har
-from hefjoin.formats.har_layers import HarLayer, fused_additions
+from hefjoin.formats.har_layers import HarLayer
 from hefjoin.results.networks import Network
 from hefjoin.stages import network
 
@@ -129,8 +130,7 @@ def test_an_addition_is_fused_into_a_plain_convolution_that_feeds_it_alone(
     total = {"name": "net/ew_add1", "type": "ew_add", "input": ["net/maxpool1", "net/conv1"]}
     shapes = ([image, image], [image, [-1, 1, 1, 4]])
     found = [
-        fused_additions(HarLayer.model_validate(layer) for layer in (branch, total | {"input_shapes": given}))
-        for given in shapes
+        fused(HarLayer.model_validate(layer) for layer in (branch, total | {"input_shapes": given})) for given in shapes
     ]
     assert found == [frozenset({"net/ew_add1"} if is_fused else ()), frozenset()]  # the second broadcasts
 

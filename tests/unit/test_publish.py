@@ -239,6 +239,23 @@ def test_the_next_build_has_the_next_number_and_is_the_latest(place: Workplace, 
     assert latest(place.store, "emulator", "resnet-pair") == published
 
 
+def test_a_build_stands_beside_those_that_were_measured_as_it_was(
+    place: Workplace, built: Manifest, tmp_path: Path
+) -> None:
+    publish(built, place)
+    elsewhere = built.machine.model_copy(update={"host": "builder-2"})
+    publish(another(built, "elsewhere", machine=elsewhere, measured=measured("emulator", 90.0)), place)
+    publish(another(built, "otherwise", measured=measured("device", 900.0)), place)
+    publish(another(built, "slower", measured=measured("emulator", 33.0)), place)
+    last = publish(another(built, "last", measured=measured("emulator", 44.0)), place)
+    assert [(each.build_id, each.fps) for each in last.manifest.earlier] == [(built.build_id, 41.75), ("slower", 33.0)]
+    page = place.store.get(last.published.report, tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "Against the builds before" in page
+    assert "44.0\u202fFPS" in page
+    unmeasured = built.measured.model_copy(update={"source": "not measured", "batches": ()})
+    assert publish(another(built, "unmeasured", measured=unmeasured), place).manifest.earlier == ()
+
+
 def test_emulated_and_real_builds_have_rows_of_their_own(place: Workplace, built: Manifest) -> None:
     publish(built, place)
     assert publish(another(built, "real", sdk=Sdk(provider="dfc", version="3.33.0")), place).published.record == (

@@ -24,6 +24,7 @@ from tests.builds import (
     device_manifest,
     difference,
     failed_manifest,
+    foretold_manifest,
     labelled_manifest,
     layers_of,
     make_manifest,
@@ -101,7 +102,10 @@ def rendered(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Callable[[],
     return render
 
 
-BUILDS = [make_manifest, device_manifest, failed_manifest, labelled_manifest, maps_manifest, repaired_manifest]
+BUILDS = [
+    *(make_manifest, device_manifest, failed_manifest, foretold_manifest, labelled_manifest, maps_manifest),
+    repaired_manifest,
+]
 every_build = pytest.mark.parametrize("make", BUILDS, ids=lambda make: make.__name__)
 
 
@@ -216,7 +220,7 @@ def test_a_repair_is_told_with_its_order_its_gain_and_its_cost(
     cells = page.texts("td")
     place = cells.index("resnet_b/fc1, resnet_b/conv7")
     assert cells[place + 1 : place + 3] == ["31.2", "29.2"]
-    assert cells[place + 3 : place + 6] == ["94.4 %", "35.9 %", "6.0 %"]
+    assert cells[place + 3 : place + 6] == ["94.4 %", "35.9 %", "9.2 %"]
     assert any("repair_layers are used up" in text for text in page.texts("p"))
     assert any("resnet_b/avgpool1" in text and "20.0" in text for text in page.texts("li"))
     text = summary.summary_markdown(repaired_manifest())
@@ -229,6 +233,26 @@ def test_what_couples_the_models_is_told_with_each_alone(rendered: Callable[[Cal
     assert "+1.2 dB emulator" in cells
     assert "equal, bit for bit emulator" in cells
     assert any(text.startswith("`compression_level=1` in script chooses over <all>") for text in page.texts("li"))
+
+
+def test_what_was_compared_before_the_join_is_a_table(rendered: Callable[[Callable[[], Manifest]], str]) -> None:
+    cells = parse(rendered(make_manifest)).texts("td")
+    assert "resnet_a: rgb, resnet_b: bgr" in cells
+    assert any(cell.startswith("handled") and cell.endswith("reverses it in its own graph") for cell in cells)
+
+
+def older_manifest() -> Manifest:
+    """Return a build as it was written before its comparisons were kept."""
+    content = make_manifest().model_dump(mode="json")
+    del content["check"]["comparisons"]
+    content["check"]["agreements"] = ["color: rgb"]
+    for network in content["models"].values():
+        del network["head"]
+    return Manifest.model_validate(content)
+
+
+def test_an_older_build_is_read_and_says_what_agreed(rendered: Callable[[Callable[[], Manifest]], str]) -> None:
+    assert "color: rgb" in parse(rendered(older_manifest)).texts("li")
 
 
 def test_a_build_without_repair_or_couplings_has_no_such_sections(
@@ -359,6 +383,13 @@ def test_page_and_markdown_show_the_summary_rows(
             assert f"| {text} |" in markdown
     for _, text in report.figure_rows(make()):
         assert f"| {text} |" in markdown
+
+
+def test_a_build_whose_set_nobody_looked_at_has_no_section_of_it(
+    rendered: Callable[[Callable[[], Manifest]], str],
+) -> None:
+    page = parse(rendered(make_manifest))
+    assert "cover" not in {element.attributes.get("id") for element in page.elements}
 
 
 def test_hostile_names_stay_text(tmp_path: Path) -> None:
@@ -516,3 +547,14 @@ def test_page_says_why_there_is_no_figure(tmp_path: Path) -> None:
     assert "Not measured: no device" in page
     assert "no forecast: 0.02 GOP is outside the fit" in page
     assert dict(report.figure_rows(bare))["Throughput"] == "not measured"
+
+
+def test_the_forecast_is_told_with_its_changes_and_what_the_compiler_answered(
+    rendered: Callable[[Callable[[], Manifest]], str],
+) -> None:
+    page = parse(rendered(foretold_manifest))
+    cells = page.texts("td")
+    assert any(cell.startswith("does not fit, about 2") for cell in cells)
+    assert any(cell.startswith("compile in performance mode") for cell in cells)
+    place = cells.index("layer controllers")
+    assert cells[place + 1 : place + 3] == ["96.9 % forecast", "90.0 % compiler log"]

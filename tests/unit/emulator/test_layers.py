@@ -15,6 +15,7 @@ from hefjoin.emulator.compile import forecast
 from hefjoin.emulator.layers import Layer
 from hefjoin.emulator.translate import translate
 from hefjoin.examples.resnet import build_resnet18
+from hefjoin.formats.model_script import Script
 
 W = conv_weights("c", 4, 3, 3, 3) | conv_weights("d", 4, 4, 3, 3) | conv_weights("e", 4, 3, 3, 3, seed=3)
 C = conv("x", "a", "c")
@@ -227,5 +228,5 @@ def test_resnet18_takes_23_layers_and_11684712_parameters(tmp_path: Path) -> Non
     assert {kind: kinds.count(kind) for kind in set(kinds)} == {
         "conv+relu": 9, "conv": 11, "ew_add+relu": 8, "maxpool": 1, "avgpool": 1, "dense": 1,
     }  # fmt: skip
-    fit = forecast(hn.build(translated, "r"), "hailo8")
+    fit = forecast(hn.build(translated, "r"), "hailo8", Script())
     assert (fit.layers, fit.parameters) == (23, 11_684_712)

@@ -187,3 +187,41 @@ def test_shapes_that_contradict_each_other_are_refused(tmp_path: Path) -> None:
     path = graphs.save(network([node("Flatten", "x", "f"), node("Gemm", "f w", "y")], {"w": normal(191, 5)}), tmp_path)
     with pytest.raises(exceptions.UnsupportedModelError, match=r"shapes in net\.onnx contradict.*191 and 192"):
         translate(path, "net")
+
+
+@pytest.mark.parametrize(
+    ("nodes", "weights", "found"),
+    [
+        ([node("Conv", "x w", "y")], {"w": normal(4, 1, 3, 3)}, "Conv /y is given 3 features, its weights are for 1"),
+        ([node("ConvTranspose", "x w", "y")], {"w": normal(4, 2, 3, 3)}, "given 3 features, its weights are for 4"),
+    ],
+)
+def test_features_that_weights_are_not_for_are_refused(
+    nodes: list[onnx.NodeProto], weights: dict[str, graphs.Array], found: str, tmp_path: Path
+) -> None:
+    with pytest.raises(exceptions.UnsupportedModelError, match=found):
+        translate(graphs.save(network(nodes, weights), tmp_path), "net")
+
+
+def test_an_opset_that_onnx_runtime_does_not_know_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(exceptions.UnsupportedModelError, match="opset 99 is newer"):
+        translate(graphs.save(network([C], W, opset=99), tmp_path), "net")
+
+
+def batch_of_two(target: list[int]) -> onnx.ModelProto:
+    """A reshape of what a convolution gives for two frames."""
+    return network([C, node("Reshape", "a t", "y")], W | {"t": np.array(target)}, inputs={"x": (2, 3, 8, 8)})
+
+
+def test_a_batch_in_the_file_is_opened(tmp_path: Path) -> None:
+    model = batch_of_two([2, -1])
+    frames = normal(2, 3, 8, 8)
+    cut = translate(graphs.save(model, tmp_path), "net")
+    (exact,) = graphs.run(model, frames)
+    alone = [graphs.run(cut.model, frames[index : index + 1])[0] for index in range(2)]
+    np.testing.assert_array_equal(np.concatenate(alone), exact)
+
+
+def test_a_batch_that_a_reshape_holds_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(exceptions.UnsupportedModelError, match="takes 2 frames at once and Reshape /y holds it"):
+        translate(graphs.save(batch_of_two([1, -1]), tmp_path), "net")

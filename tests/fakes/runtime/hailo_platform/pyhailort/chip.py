@@ -46,6 +46,10 @@ class Settings:
     protection: bool = True
     """Throttling is switched on, as it is on every healthy chip."""
     frame_ms: float = 2.0
+    frame_ms_of: dict[str, float] = field(default_factory=dict)
+    """By the name of a model's input, where a model takes another time."""
+    switch_ms: float = 0.0
+    """What it takes until the chip is another model's."""
     queue: int = 4
     fail_frame: int = -1
     """The number of the frame, from 0, whose callback brings `fail_status`."""
@@ -124,11 +128,30 @@ class PowerSensor:
         self.since: float | None = None
 
 
+class _Clock:
+    """When the chip is free: there is one, however many models are configured on it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._free_at, self._holder = 0.0, None
+
+    def take(self, holder: Any, sent_at: float, frame_ms: float) -> float:
+        """Return when a frame is done that was sent at a time."""
+        with self._lock:
+            switch_ms = settings().switch_ms if self._holder not in (None, holder) else 0.0
+            self._free_at = max(self._free_at, sent_at) + (switch_ms + frame_ms) / 1e3
+            self._holder = holder
+            return self._free_at
+
+
+_clock = _Clock()
+
+
 class Pipe:
     """Runs calls one after the other, each frame in its time, and calls back from a thread of its own."""
 
-    def __init__(self, compute: Callable[[Any], None]) -> None:
-        self._compute = compute
+    def __init__(self, name: str, compute: Callable[[Any], None]) -> None:
+        self._name, self._compute = name, compute
         self._calls: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self.status = 0
         """Other than 0 once a frame failed or it was shut down: it is of no more use, all that is under way ends so."""
@@ -170,7 +193,8 @@ class Pipe:
             switches = settings()
             for frame in frames:
                 if not self.status:
-                    self._free_at = max(self._free_at, sent_at) + switches.frame_ms / 1e3
+                    frame_ms = switches.frame_ms_of.get(self._name, switches.frame_ms)
+                    self._free_at = _clock.take(self, sent_at, frame_ms)
                     self._compute(frame)
                     self.status = switches.fail_status if self._frames == switches.fail_frame else self.status
                     self._frames += 1

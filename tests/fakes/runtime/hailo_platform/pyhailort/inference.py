@@ -166,7 +166,7 @@ class ConfiguredInferModel:
         self._model = model
         self._has_scheduler = model._vdevice._has_scheduler
         self._is_active = self._has_scheduler
-        self._pipe: Any = chip.Pipe(self._compute)
+        self._pipe: Any = chip.Pipe(model.input_names[0], self._compute)
 
     def __enter__(self) -> ConfiguredInferModel:
         return self
