@@ -58,6 +58,12 @@ def frames_row(
     )
 
 
+def twice_served(row: Comparison) -> Comparison:
+    """Return the row of an evaluation set whose frames are those that calibrate."""
+    note = "no frames are left behind those that calibrate: they serve twice"
+    return row.model_copy(update={"notes": (*row.notes, note), "verdict": "look"})
+
+
 def refused_row(what: str, message: str) -> Comparison:
     """Return the row of a set that cannot be used, or was not looked at."""
     return Comparison(what=what, values=((what, "refused"),), verdict="fails", remedy=message)

@@ -22,7 +22,7 @@ from hefjoin.errors import (
 )
 from hefjoin.formats.preprocessing import Split, split
 from hefjoin.joining.compare import MUST_AGREE, compare
-from hefjoin.joining.frames import frames_row, image_sizes, normalized_already
+from hefjoin.joining.frames import frames_row, image_sizes, normalized_already, twice_served
 from hefjoin.joining.intake import Intake, of_network, spec_problems
 from hefjoin.labels import Judge, write_labels
 from hefjoin.metrics.metric import metric
@@ -119,7 +119,9 @@ class Check(Stage[JoinCheck]):
             mean=shared.mean,
             std=shared.std,
             color=color,
-            comparisons=self._compared([(calibration, frames[0].health), (evaluation, frames[1].health)]),
+            comparisons=self._compared(
+                [(calibration, frames[0].health), (evaluation, frames[1].health)], is_held_out=is_held_out
+            ),
             calibration=frames[0],
             evaluation=frames[1],
             evaluation_is_held_out=is_held_out,
@@ -139,13 +141,14 @@ class Check(Stage[JoinCheck]):
     def _intakes(self) -> list[Intake]:
         return [of_network(each.name, each.network, each.mean, each.std, each.color) for each in self.branches]
 
-    def _compared(self, sets: Sequence[tuple[FrameStream, Health]]) -> tuple[Comparison, ...]:
+    def _compared(self, sets: Sequence[tuple[FrameStream, Health]], *, is_held_out: bool) -> tuple[Comparison, ...]:
         """Return all rows, and log those at which a person should look."""
         shape = self.branches[0].network.inputs[0].shape
         rows = [*compare(self._intakes)]
         for (stream, health), source in zip(sets, (self.calibration, self.evaluation), strict=True):
             sizes = image_sizes(Path(source.uri), stream.skipped, stream.count)
             rows.append(frames_row(stream.what, health, sizes, shape, self.branches))
+        rows[-1] = rows[-1] if is_held_out else twice_served(rows[-1])
         for row in rows:
             for note in row.notes if row.verdict in ("look", "fails") else ():
                 logger.warning("check: %s: %s", row.what, note)

@@ -28,7 +28,7 @@ from hefjoin.errors import (
 from hefjoin.formats.onnx_head import Head, read_head, weighted_behind
 from hefjoin.formats.preprocessing import split
 from hefjoin.joining.compare import compare
-from hefjoin.joining.frames import frames_row, image_sizes, refused_row
+from hefjoin.joining.frames import frames_row, image_sizes, refused_row, twice_served
 from hefjoin.joining.intake import Intake, of_network, spec_problems
 from hefjoin.labels import write_labels
 from hefjoin.results.checked import Comparison
@@ -227,10 +227,7 @@ class _Examination:
         row = frames_row(EVALUATION, self.sets["evaluation"], sizes, shape, intakes)
         if len(networks) == len(intakes) and not spec_problems(intakes):
             write_labels(frames, judges(_branches(self.spec, networks)), self.folder / "labels.npz")
-        if is_held_out:
-            return row
-        note = "no frames are left behind those that calibrate: they serve twice"
-        return row.model_copy(update={"notes": (*row.notes, note), "verdict": "look"})
+        return row if is_held_out else twice_served(row)
 
 
 def _said(model: ModelSpec) -> Intake:

@@ -57,11 +57,11 @@ class Ran(NamedTuple):
         return {f"{run.stage} {run.subject}".strip(): run.is_reused for run in self.build.manifest.stages}
 
 
-def build(folder: Path, tasks: int = len(RUNS)) -> Ran:
+def build(folder: Path) -> Ran:
     spec = read_spec(folder / "tiny.yaml")
     state: Any = join_and_compile(spec, store=str(folder / "store"), sdk="emulator", return_state=True)
     run_id = state.state_details.flow_run_id
-    return Ran(state.result(), task_runs(run_id, tasks), artifacts(run_id))
+    return Ran(state.result(), task_runs(run_id, len(RUNS)), artifacts(run_id))
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +81,7 @@ def first(folder: Path) -> Ran:
 @pytest.fixture(scope="module")
 def second(folder: Path, first: Ran) -> Ran:
     del first
-    return build(folder, tasks=len(RUNS) - 1)
+    return build(folder)
 
 
 @pytest.fixture(scope="module")
@@ -190,7 +190,7 @@ def test_a_rollback_is_not_undone_by_building_the_same_again(folder: Path, first
     store = open_store(str(folder / "store"))
     _, record = roll_back(store, "tiny", "emulator")
     assert record.build_id == first.build.manifest.build_id
-    again = build(folder, tasks=len(RUNS) - 1)
+    again = build(folder)
     assert again.build.manifest == changed.build.manifest
     assert latest(store, "emulator", "tiny") == record
 
