@@ -84,6 +84,8 @@ REFUSED = [
     ("gates.max_accuracy_drop", -1, "greater than or equal to 0"),
     ("gates.max_accuracy_drop", 100.5, "less than or equal to 100"),
     ("gates.min_fps", -1, "greater than or equal to 0"),
+    ("gates.max_regression_percent", -1, "greater than or equal to 0"),
+    ("gates.max_regression_percent", 100.5, "less than or equal to 100"),
 ]
 REFUSED_INSIDE = [
     ("models[0].std", [1, 0, 1], "models[0].std[1]", "greater than 0"),
@@ -111,6 +113,8 @@ ALLOWED = [
     ("benchmark.seconds", 3600),
     ("benchmark.batch_sizes", [256] * 8),
     ("gates.max_accuracy_drop", 100),
+    ("gates.max_regression_percent", 0),
+    ("gates.max_regression_percent", 100),
 ]
 
 
