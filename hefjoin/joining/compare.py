@@ -68,8 +68,13 @@ def _row(
     note: str = "",
     remedy: str = "",
 ) -> Comparison:
+    """Return a row; models that something is not known of do not agree in it."""
     values = tuple((intake.name, show(intake)) for intake in intakes)
-    return Comparison(what=what, values=values, verdict=verdict, notes=(note,) if note else (), remedy=remedy)
+    notes = [note] if note else []
+    if unknown := [name for name, value in values if value == UNKNOWN]:
+        notes.append(f"not known of {', '.join(unknown)}, as long as that is refused")
+        verdict = "look" if verdict == "agrees" else verdict
+    return Comparison(what=what, values=values, verdict=verdict, notes=tuple(notes), remedy=remedy)
 
 
 def _files(intakes: Sequence[Intake]) -> Comparison:
@@ -164,10 +169,7 @@ def _equal(intakes: Sequence[Intake], equal: Equal) -> Comparison:
         remedies += [
             f"{problem.path}: {problem.message}" for problem in spec_problems(intakes) if problem.path.endswith("]")
         ]
-    unknown = [intake.name for intake in intakes if equal.show(intake) == UNKNOWN]
-    verdict: Verdict = "fails" if remedies else "look" if unknown else "agrees"
-    note = f"not known of {', '.join(unknown)}, as long as that is refused" if unknown else ""
-    return _row(equal.what, intakes, equal.show, verdict, note, "\n".join(remedies))
+    return _row(equal.what, intakes, equal.show, "fails" if remedies else "agrees", "", "\n".join(remedies))
 
 
 def _scopes(intakes: Sequence[Intake]) -> Comparison:

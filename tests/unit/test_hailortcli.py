@@ -247,6 +247,7 @@ class TestFailures:
         assert "crashed (SIGSEGV)" in str(error)
         assert not error.is_transient
 
+    @pytest.mark.alone
     def test_a_hang_is_ended(self, machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(hailortcli_program, "SLACK_SECONDS", 0.3)
         assert "stopped after 1 s" in str(machine.refusal(slow=30.0))
