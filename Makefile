@@ -42,9 +42,9 @@ worker: setup
 deploy: setup
 	$(BIN)/python -m deployments setup
 
-# A file on each core; what measures a time or memory by itself.
+# A file on each core, flows last: Prefect leaves threads behind. What measures a time or memory runs by itself.
 test: setup .venv-dfc/ready
-	$(BIN)/python -m pytest --numprocesses auto --dist loadfile -m 'not alone'
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder -m 'not alone and not long'
 	$(BIN)/python -m pytest -m alone
 
 lint: setup
@@ -66,6 +66,7 @@ e2e: .venv/e2e-ready .venv-dfc/ready
 	@command -v ip >/dev/null || { echo "installing iproute2"; apt-get update -qq && apt-get install -qy iproute2; }
 	@{ command -v curl && command -v jq; } >/dev/null || { echo "installing curl and jq"; apt-get update -qq && apt-get install -qy curl jq; }
 	$(BIN)/python -m pytest tests/e2e
+	$(BIN)/python -m pytest -m 'long and not alone'
 
 # The peers that the emulator's quantization is measured against.
 .venv/bench-ready: .venv/e2e-ready

@@ -24,6 +24,8 @@ from hefjoin.stores import open_store
 from tests.fakes.dfc_environment import interpreter
 from tests.tiny import SIZE, images, pair, write_model
 
+pytestmark = pytest.mark.long
+
 COUNT = 40
 MEAN, STD = (120.0, 115.0, 105.0), (60.0, 58.0, 57.0)
 

@@ -21,6 +21,8 @@ from hefjoin.stores import open_store
 from tests.fakes.dfc_environment import interpreter
 from tests.tiny import images, pair, write_pair
 
+pytestmark = pytest.mark.long
+
 WANTED: list[dict[str, Any]] = [
     {"mean": [104.0, 117.0, 123.0], "std": [], "color": "bgr"},
     {"mean": [123.675, 116.28, 103.53], "std": [58.395, 57.12, 57.375]},

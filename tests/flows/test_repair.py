@@ -27,6 +27,8 @@ from hefjoin.stores import open_store
 from tests.fakes.dfc_environment import interpreter
 from tests.tiny import pair, write_pair
 
+pytestmark = pytest.mark.long
+
 FOUR_BITS = {"precision": "a8_w4"}
 
 

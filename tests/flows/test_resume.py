@@ -26,6 +26,8 @@ from hefjoin.stores import open_store
 from tests.e2e.conftest import command_line, wait_for
 from tests.tiny import images, write_model
 
+pytestmark = pytest.mark.long
+
 COUNT = 2000
 EAGER = f"""
 import importlib.util, sys

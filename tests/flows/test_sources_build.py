@@ -17,6 +17,8 @@ from hefjoin.spec import validate_spec
 from tests.moto_server import client_of, moto_server
 from tests.tiny import images, pair, write_pair
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture
 def bucket() -> Iterator[Any]:

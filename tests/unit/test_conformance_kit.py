@@ -26,6 +26,8 @@ from hefjoin.conformance.recording import Observed, Recording
 from hefjoin.errors import InputError
 from hefjoin.sdk.toolchain import Toolchain, resolve
 
+pytestmark = pytest.mark.long
+
 CHOSEN = ("surface", "single_left", "single_right", "pair", "vanished_input", "join_unlike_shapes")
 
 
