@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-from onnx import helper, inliner, numpy_helper, shape_inference
+from onnx import checker, helper, inliner, numpy_helper, shape_inference
 
 from hefjoin.emulator import exceptions
 from hefjoin.emulator.fold import fold
@@ -118,7 +118,10 @@ def _without_functions(model: onnx.ModelProto) -> onnx.ModelProto:
     """Return the model with each call of a function that it defines replaced by what the function computes."""
     if not model.functions:
         return model
-    model = inliner.inline_local_functions(model, convert_version=True)
+    try:
+        model = inliner.inline_local_functions(model, convert_version=True)
+    except checker.ValidationError as error:
+        raise exceptions.UnsupportedModelError(f"its local functions cannot be told apart: {error}") from error
     constants_to_initializers(model)
     name_nodes(model.graph)
     return model

@@ -175,7 +175,7 @@ class _Reader:
 
     def _odd_outputs(self) -> Iterator[str]:
         """Yield outputs that are not made by a node or have no shape of an output, and shapes that contradict."""
-        from onnx import shape_inference
+        from onnx import checker, shape_inference
 
         made = {name for node in self.graph.node for name in node.output}
         for tensor in self.graph.initializer:  # inference serializes the model
@@ -184,7 +184,7 @@ class _Reader:
                     tensor.ClearField(field)
         try:
             inferred = shape_inference.infer_shapes(self.model, strict_mode=True, data_prop=True)
-        except (shape_inference.InferenceError, ValueError, RuntimeError) as error:
+        except (shape_inference.InferenceError, checker.ValidationError, ValueError, RuntimeError) as error:
             yield f"its shapes: {error}"
             return
         shapes = {tensor.name: [*tensor.dims] for tensor in inferred.graph.initializer}

@@ -17,6 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 from hefjoin.emulator import JoinAction, exceptions
 from hefjoin.emulator.graph import rename_tensors
 from hefjoin.emulator.translate import translate
+from hefjoin.formats.onnx_head import read_head
 
 W = conv_weights("c", 4, 3, 3, 3) | {"yes": np.array(True), "no": np.array(False)}
 C = conv("x", "a", "c")
@@ -228,3 +229,10 @@ def test_what_is_unsupported_inside_a_function_is_named_and_the_end_nodes_are_th
     with pytest.raises(exceptions.ParsingWithRecommendationException, match="Sin operation is unsupported") as caught:
         translate(path, "net")
     assert "end node names" not in str(caught.value)
+
+
+def test_two_functions_that_cannot_be_told_apart_are_refused(tmp_path: Path) -> None:
+    path = graphs.save(calling([scaled_by(0.3), scaled_by(0.5)], [C, call("scaled", "a", "y")]), tmp_path)
+    assert "functions" in read_head(path).unsettled
+    with pytest.raises(exceptions.UnsupportedModelError, match=r"local functions cannot be told apart.*scaled"):
+        translate(path, "net")
