@@ -12,12 +12,14 @@ from uuid import UUID
 
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterType, FlowRunFilter, FlowRunFilterId
-from prefect.client.schemas.objects import FlowRun
+from prefect.client.schemas.objects import FlowRun, TaskRun
 
 from flows.child import POLL_SECONDS, Endings, patiently
 
 STEP_PERCENT = 10
 """By which long work has to go on before it is told of again."""
+RECORDED_SECONDS = 10.0
+"""Within which a busy server has recorded a task; one second is usual."""
 
 Say = Callable[[str], None]
 
@@ -41,6 +43,17 @@ def follow(client: SyncPrefectClient, runs: Mapping[UUID, str], say: Say) -> dic
                     ended[run_id] = run
         if len(ended) == len(runs):
             return ended
+        time.sleep(POLL_SECONDS)
+
+
+def tasks_of_failed(client: SyncPrefectClient, run: FlowRun) -> list[TaskRun]:
+    """Return the tasks of a run that failed, as soon as the server knows which failed: its recorder lags behind."""
+    this_run = FlowRunFilter(id=FlowRunFilterId(any_=[run.id]))
+    end = time.monotonic() + RECORDED_SECONDS
+    while True:
+        tasks = patiently(partial(client.read_task_runs, flow_run_filter=this_run))
+        if any(task.state and task.state.is_failed() for task in tasks) or time.monotonic() > end:
+            return tasks
         time.sleep(POLL_SECONDS)
 
 

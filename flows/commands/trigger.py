@@ -129,8 +129,7 @@ def _follow(client: SyncPrefectClient, runs: dict[UUID, str]) -> int:
 
 def _tell(client: SyncPrefectClient, name: str, run: FlowRun) -> int:
     """Say how a run ended; return the exit code for it."""
-    from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
-
+    from flows.follow import tasks_of_failed
     from flows.outcome import HELD_BACK, build_and_verdict, exit_code, problem
 
     build, verdict = build_and_verdict(run)
@@ -142,4 +141,4 @@ def _tell(client: SyncPrefectClient, name: str, run: FlowRun) -> int:
     click.echo(f"hefjoin: {name}: {how}{problem(run)}", err=True)
     if state is not None and state.is_cancelled():
         return INTERRUPTED
-    return exit_code(client.read_task_runs(flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[run.id]))))
+    return exit_code(tasks_of_failed(client, run))
