@@ -68,7 +68,7 @@ def of_files(paths: Sequence[Path], hw_arch: HwArch, toolchain: Toolchain, cache
     with TemporaryDirectory(prefix="hefjoin-forecast-") as folder:
         place = _place(Path(folder), toolchain)
         models = _models(paths)
-        found = fetch_models("the models", models, place.put, cache)
+        found = fetch_models("the list of models", models, place.put, cache)
         networks = _parsed([_parse(model, found, hw_arch, toolchain) for model in models], place)
         return perform(ForecastStage(networks=networks, hw_arch=hw_arch, limits=default_limits()), place).value
 
@@ -112,7 +112,7 @@ def _models(paths: Sequence[Path]) -> list[ModelSpec]:
         if not path.name.lower().endswith(MODEL_SUFFIXES)
     ]
     if problems:
-        raise SpecError(problems, where="the models")
+        raise SpecError(problems, where="the list of models")
     found: list[ModelSpec] = []
     for path in paths:
         found.append(ModelSpec(name=_name(path, {model.name.lower() for model in found}), source=str(path)))
